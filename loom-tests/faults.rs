@@ -1,0 +1,157 @@
+//! The replay: each planted fault and each weaker ordering must be noticed by the models that claim
+//! it.
+//!
+//! A fault is planted by the environment and lasts for a process, and some end in an abort, so each
+//! pair of fault and model runs in a process of its own: this program again, with one model. It
+//! counts as noticed if that process fails.
+
+use crate::support::Model;
+use snapcell::internals::{Fault, Weakening};
+use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+/// All models.
+const MODELS: &[&Model] = &[
+    &crate::commit::three_writers::MODEL,
+    &crate::commit::two_writers::MODEL,
+    &crate::commit::two_writers_on_a_snapshot::MODEL,
+    &crate::count::holder_against_grace::MODEL,
+    &crate::count::late_snapshot::MODEL,
+    &crate::count::two_holders::MODEL,
+    &crate::end::commit_against_the_last_handle::MODEL,
+    &crate::end::into_inner::MODEL,
+    &crate::end::last_handle::MODEL,
+    &crate::end::late_snapshot::MODEL,
+    &crate::exit::adopted_by_a_writer::MODEL,
+    &crate::exit::two_threads_end::MODEL,
+    &crate::gate::load_against_exchange::MODEL,
+    &crate::pool::memory_crosses_threads::MODEL,
+    &crate::pool::recycling_waits_for_guards::MODEL,
+    &crate::read::one_guard::MODEL,
+    &crate::read::two_pins::MODEL,
+    &crate::read::two_writers_and_a_reader::MODEL,
+    &crate::reader::replacement_with_reuse::MODEL,
+    &crate::ring::a_beacon_covers_its_past::MODEL,
+    &crate::ring::another_thread_marks::MODEL,
+    &crate::update::three_updates::MODEL,
+    &crate::update::two_merges::MODEL,
+    &crate::update::two_updates::MODEL,
+];
+
+/// Weaker orderings that no model notices, each explained in the table. None so far.
+const EXPLAINED: usize = 0;
+
+/// What is planted, and who claims to notice.
+fn claims() -> Vec<(String, Vec<&'static str>)> {
+    let faults = Fault::ALL.iter().map(|&fault| {
+        let by = MODELS.iter().filter(|model| model.kills.contains(&fault));
+        (
+            format!("{fault:?}"),
+            by.map(|model| model.test_name()).collect(),
+        )
+    });
+    let weakenings =
+        Weakening::all().map(|weakening| (weakening.to_string(), weakening.models().to_vec()));
+    faults.chain(weakenings).collect()
+}
+
+#[test]
+fn each_model_is_in_the_list_once() {
+    let names: BTreeSet<_> = MODELS.iter().map(|model| model.name).collect();
+    assert_eq!(names.len(), MODELS.len());
+    let sources = [
+        include_str!("commit.rs"),
+        include_str!("count.rs"),
+        include_str!("end.rs"),
+        include_str!("exit.rs"),
+        include_str!("gate.rs"),
+        include_str!("pool.rs"),
+        include_str!("read.rs"),
+        include_str!("reader.rs"),
+        include_str!("ring.rs"),
+        include_str!("update.rs"),
+    ];
+    let defined: usize = sources
+        .iter()
+        .map(|source| source.matches("\nmodel! {").count())
+        .sum();
+    assert_eq!(
+        defined,
+        MODELS.len(),
+        "each model that is defined is in the list"
+    );
+}
+
+#[test]
+fn each_fault_is_claimed_and_each_claim_names_a_model() {
+    let mut unclaimed = 0;
+    for (fault, models) in claims() {
+        unclaimed += usize::from(models.is_empty());
+        for name in models {
+            assert!(
+                MODELS.iter().any(|model| model.test_name() == name),
+                "{fault} claims {name}, which is no model"
+            );
+        }
+    }
+    assert_eq!(
+        unclaimed, EXPLAINED,
+        "every fault has a model that notices it"
+    );
+}
+
+#[test]
+#[ignore = "takes minutes and needs the model build: cargo loom-faults"]
+fn each_fault_is_noticed() {
+    assert!(
+        cfg!(snapcell_model),
+        "faults are planted in the model build only: cargo loom-faults"
+    );
+    let pairs: Vec<(String, &str)> = claims()
+        .into_iter()
+        .flat_map(|(fault, models)| models.into_iter().map(move |model| (fault.clone(), model)))
+        .collect();
+    let next = AtomicUsize::new(0);
+    let survivors = Mutex::new(Vec::new());
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some((fault, model)) = pairs.get(next.fetch_add(1, SeqCst)) {
+                    let how = replay(fault, model);
+                    println!("{fault:<28} {how:<10} {model}");
+                    if how == "SURVIVED" {
+                        survivors
+                            .lock()
+                            .expect("nobody panics here")
+                            .push(format!("{fault} in {model}"));
+                    }
+                }
+            });
+        }
+    });
+    let survivors = survivors.into_inner().expect("nobody panics here");
+    assert!(survivors.is_empty(), "not noticed: {survivors:#?}");
+    println!(
+        "{} claims, all of them noticed; {EXPLAINED} weakenings explained",
+        pairs.len()
+    );
+}
+
+/// Runs one model with one fault in a process of its own.
+fn replay(fault: &str, model: &str) -> &'static str {
+    let status = Command::new(std::env::current_exe().expect("a test knows its program"))
+        .args([model, "--exact", "--test-threads=1"])
+        .env("SNAPCELL_FAULT", fault)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .expect("the program starts once more");
+    match status.code() {
+        Some(0) => "SURVIVED",
+        Some(_) => "noticed",
+        None => "aborted",
+    }
+}

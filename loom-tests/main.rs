@@ -1,0 +1,31 @@
+//! The models: every interleaving of small programs, with exactly the outcomes derived by hand.
+//!
+//! `cargo loom` runs them under loom, `cargo test` on real threads, and `cargo loom-faults` once for
+//! each planted fault and each weaker ordering that they claim to notice.
+//!
+//! | file | what it is about |
+//! |---|---|
+//! | `gate` | that loom sees anything at all |
+//! | `commit` | writers against each other, once |
+//! | `update` | writers that try again, or merge |
+//! | `read` | readers under a guard against writers |
+//! | `count` | holders against the end of a grace, and against each other |
+//! | `reader` | cached readers against replacement and reuse of addresses |
+//! | `ring` | what is retired, and when it is ripe |
+//! | `pool` | memory that comes back |
+//! | `exit` | threads that end |
+//! | `end` | the end of an entity |
+//! | `faults` | the replay |
+
+mod commit;
+mod count;
+mod end;
+mod exit;
+mod faults;
+mod gate;
+mod pool;
+mod read;
+mod reader;
+mod ring;
+mod support;
+mod update;

@@ -1,0 +1,2 @@
+//! Many threads, random schedules.
+#![cfg(snapcell_shuttle)]

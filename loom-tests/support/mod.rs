@@ -1,0 +1,310 @@
+//! What a model is, and how it is run.
+//!
+//! A model is a small concurrent program that returns what it observed, as a text. Under loom it
+//! runs in every interleaving, and the set of its outcomes must *equal* the one derived by hand; as
+//! an ordinary test it runs on real threads many times, and each outcome must be *one of* them.
+//! After each execution everything is reclaimed, and each value must have been dropped exactly once.
+
+use snapcell::Entity;
+use snapcell::internals::Fault;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+
+#[cfg(snapcell_model)]
+pub(crate) use loom::thread::JoinHandle;
+#[cfg(not(snapcell_model))]
+pub(crate) use std::thread::JoinHandle;
+
+/// A model, as data: the fault replay walks over all of them.
+pub(crate) struct Model {
+    /// The name of its test.
+    pub(crate) name: &'static str,
+    /// loom's bound of preemptions. `None`: every interleaving.
+    pub(crate) bound: Option<usize>,
+    /// The planted faults that it notices.
+    pub(crate) kills: &'static [Fault],
+    /// Everything that may be observed.
+    pub(crate) outcomes: &'static [&'static str],
+    /// The program.
+    pub(crate) body: fn(&World) -> String,
+}
+
+/// Defines a model with its test.
+macro_rules! model {
+    (
+        $(#[$doc:meta])*
+        $name:ident {
+            bound: $bound:expr,
+            kills: [$($fault:ident),* $(,)?],
+            outcomes: [$($outcome:expr),* $(,)?],
+        }
+        $body:expr
+    ) => {
+        $(#[$doc])*
+        #[test]
+        fn $name() {
+            $crate::support::check(&$name::MODEL);
+        }
+
+        pub(crate) mod $name {
+            #[allow(unused_imports, reason = "not every model names everything of its file")]
+            use super::*;
+
+            pub(crate) const MODEL: $crate::support::Model = $crate::support::Model {
+                name: module_path!(),
+                bound: $bound,
+                kills: &[$(snapcell::internals::Fault::$fault),*],
+                outcomes: &[$($outcome),*],
+                body: $body,
+            };
+        }
+    };
+}
+pub(crate) use model;
+
+impl Model {
+    /// The name as the test runner has it.
+    pub(crate) fn test_name(&self) -> &'static str {
+        self.name
+            .split_once("::")
+            .expect("a module path starts with the crate")
+            .1
+    }
+}
+
+/// The values of one execution: how many were made and dropped.
+#[derive(Clone, Default)]
+pub(crate) struct World(Arc<Ledger>);
+
+#[derive(Default)]
+struct Ledger {
+    made: AtomicUsize,
+    dropped: AtomicUsize,
+}
+
+impl World {
+    /// A value that is followed.
+    pub(crate) fn value(&self, number: u32) -> Value {
+        self.0.made.fetch_add(1, SeqCst);
+        Value {
+            number: Tracked::new(number),
+            world: self.clone(),
+        }
+    }
+
+    /// An entity of such a value. The logical clock keeps executions alike.
+    pub(crate) fn entity(&self, number: u32) -> Entity<Value> {
+        Entity::builder(self.value(number))
+            .clock(snapcell::Clock::logical())
+            .build()
+    }
+
+    /// How many values were dropped so far.
+    pub(crate) fn dropped(&self) -> usize {
+        self.0.dropped.load(SeqCst)
+    }
+
+    /// Asserts that so many values have been dropped by now. On real threads other tests may be
+    /// pinned for a moment, and hold back what nobody holds back in a model.
+    pub(crate) fn assert_dropped(&self, number: usize) {
+        #[cfg(not(snapcell_model))]
+        for _ in 0..1_000_000 {
+            if self.dropped() >= number {
+                break;
+            }
+            snapcell::reclaim();
+            std::thread::yield_now();
+        }
+        assert_eq!(
+            self.dropped(),
+            number,
+            "each value is dropped once, and in time"
+        );
+    }
+
+    /// Reclaims everything and closes the ledger.
+    fn close(&self) {
+        snapcell::reclaim();
+        self.assert_dropped(self.0.made.load(SeqCst));
+    }
+}
+
+/// A value whose reads and end loom follows.
+pub(crate) struct Value {
+    number: Tracked,
+    world: World,
+}
+
+impl Value {
+    /// Reads it.
+    pub(crate) fn number(&self) -> u32 {
+        self.number.read()
+    }
+}
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        self.number.end();
+        self.world.0.dropped.fetch_add(1, SeqCst);
+    }
+}
+
+#[cfg(snapcell_model)]
+struct Tracked(loom::cell::UnsafeCell<u32>);
+
+#[cfg(snapcell_model)]
+impl Tracked {
+    fn new(number: u32) -> Self {
+        Tracked(loom::cell::UnsafeCell::new(number))
+    }
+
+    fn read(&self) -> u32 {
+        // SAFETY: loom panics if somebody writes meanwhile.
+        self.0.with(|number| unsafe { *number })
+    }
+
+    fn end(&mut self) {
+        // A second panic would abort, without a word about the first one.
+        if !std::thread::panicking() {
+            self.0.with_mut(|_| ());
+        }
+    }
+}
+
+#[cfg(snapcell_model)]
+// SAFETY: loom runs all threads of a model on one; it is loom that finds the races.
+unsafe impl Sync for Tracked {}
+
+#[cfg(not(snapcell_model))]
+struct Tracked(u32);
+
+#[cfg(not(snapcell_model))]
+impl Tracked {
+    fn new(number: u32) -> Self {
+        Tracked(number)
+    }
+
+    fn read(&self) -> u32 {
+        self.0
+    }
+
+    fn end(&mut self) {}
+}
+
+/// Starts a thread of a model. What ends with the thread ends before it can be joined.
+pub(crate) fn spawn<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
+    #[cfg(snapcell_model)]
+    return loom::thread::spawn(move || {
+        let result = f();
+        snapcell::internals::leave();
+        result
+    });
+    #[cfg(not(snapcell_model))]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "this is the place that the ban points to"
+    )]
+    return std::thread::spawn(f);
+}
+
+/// Runs `f` as on a thread that ends right after. In a model that costs no thread.
+pub(crate) fn on_a_thread_that_ends(f: impl FnOnce() + Send + 'static) {
+    #[cfg(snapcell_model)]
+    {
+        f();
+        snapcell::internals::leave();
+    }
+    #[cfg(not(snapcell_model))]
+    spawn(f).join().expect("it does not panic");
+}
+
+/// Runs a model, and prints what it took.
+pub(crate) fn check(model: &Model) {
+    assert!(
+        cfg!(snapcell_model) || std::env::var_os("SNAPCELL_MODEL").is_none(),
+        "this is the model command without the model cfg: RUSTFLAGS (or CARGO_TARGET_…_RUSTFLAGS) in the \
+         environment replaces the flags of the alias; unset it"
+    );
+    let seen = Arc::new(Mutex::new(BTreeSet::new()));
+    let executions = Arc::new(AtomicUsize::new(0));
+    let body = model.body;
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the time is printed, and decides nothing"
+    )]
+    let start = std::time::Instant::now();
+    explore(model.bound, {
+        let (seen, executions) = (Arc::clone(&seen), Arc::clone(&executions));
+        move || {
+            let world = World::default();
+            let outcome = body(&world);
+            world.close();
+            seen.lock().expect("nobody panics here").insert(outcome);
+            executions.fetch_add(1, SeqCst);
+        }
+    });
+    let seen = seen.lock().expect("nobody panics here");
+    let expected: BTreeSet<String> = model
+        .outcomes
+        .iter()
+        .map(|&outcome| outcome.to_owned())
+        .collect();
+    println!(
+        "{:<40} {:>9} executions {:>8.2} s  {:<9} {} of {} outcomes",
+        model.test_name(),
+        executions.load(SeqCst),
+        start.elapsed().as_secs_f64(),
+        match model.bound {
+            _ if !cfg!(snapcell_model) => "threads".to_owned(),
+            Some(bound) => format!("bound {bound}"),
+            None => "unbounded".to_owned(),
+        },
+        seen.len(),
+        expected.len(),
+    );
+    let unexpected: Vec<_> = seen.difference(&expected).collect();
+    assert!(
+        unexpected.is_empty(),
+        "{}: not derived by hand: {unexpected:#?}",
+        model.name
+    );
+    if cfg!(snapcell_model) {
+        let missing: Vec<_> = expected.difference(&seen).collect();
+        assert!(
+            missing.is_empty(),
+            "{}: derived by hand, but never seen: {missing:#?}",
+            model.name
+        );
+    }
+}
+
+#[cfg(snapcell_model)]
+fn explore(bound: Option<usize>, execution: impl Fn() + Send + Sync + 'static) {
+    for limit in [
+        "LOOM_MAX_PREEMPTIONS",
+        "LOOM_MAX_DURATION",
+        "LOOM_MAX_PERMUTATIONS",
+        "LOOM_MAX_BRANCHES",
+    ] {
+        assert!(
+            std::env::var_os(limit).is_none(),
+            "{limit} would cut every model short; unset it"
+        );
+    }
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = bound;
+    builder.max_branches = 10_000;
+    builder.check(move || {
+        snapcell::internals::begin();
+        execution();
+        snapcell::internals::end();
+    });
+}
+
+#[cfg(not(snapcell_model))]
+fn explore(_bound: Option<usize>, execution: impl Fn() + Send + Sync + 'static) {
+    for _ in 0..200 {
+        execution();
+    }
+}

@@ -1,0 +1,27 @@
+//! The safe face of one head.
+//!
+//! | file | what a user sees of it |
+//! |---|---|
+//! | `entity` | the handle: birth, reads, end |
+//! | `commit` | one change, if nobody was faster: `try_commit`, `replace`, `commit_or_merge` |
+//! | `update` | a change that is computed again until it commits |
+//! | `snapshot` | what a read gives: kept, borrowed, or a part |
+//! | `reader` | a read that costs nothing while nothing changes |
+//! | `guard` | pins, and what waits for them |
+//! | `backoff` | how long the loser of a race stays away |
+#![forbid(unsafe_code)]
+
+mod backoff;
+mod commit;
+mod entity;
+mod guard;
+mod reader;
+mod snapshot;
+mod update;
+
+pub use commit::{CommitError, Committed, Merge, Refusal};
+pub use entity::{Builder, Entity, Invalid};
+pub use guard::{Guard, Lag, destructor_panics, pin, reclaim, reclamation_lag};
+pub use reader::Reader;
+pub use snapshot::{Loaded, Projected, Snapshot};
+pub use update::{Retry, UpdateError, Updated};

@@ -1,0 +1,98 @@
+//! Shared state without locks.
+//!
+//! An [`Entity`] holds one immutable [`Snapshot`]: a value, and a [`Stamp`] with its version and
+//! time. A change is a new snapshot, and a *commit* swaps it in by one compare-and-exchange that
+//! succeeds only if the snapshot that the change was computed from is still current. Nobody waits
+//! for a lock, nobody sees half of a change, no update is lost.
+//!
+//! ```
+//! use snapcell::Entity;
+//!
+//! let balance = Entity::new(100_u64);
+//! balance.update(|b| b + 50);                        // retried until it commits
+//! let seen = balance.snapshot();                     // owned, immutable: keep it, send it
+//! match balance.try_commit(seen.stamp(), 7) {        // only if nobody was faster
+//!     Ok(committed) => println!("{}", committed.stamp()),
+//!     Err(conflict) => println!("{} was overtaken by {}", conflict.proposed(), conflict.current()),
+//! }
+//! # assert_eq!(*balance.snapshot(), 7);
+//! ```
+//!
+//! # Which read, which write?
+//! The page of [`Entity`] has a table of each. In short: [`read`](Entity::read) for a short look,
+//! [`snapshot`](Entity::snapshot) for what is kept, a [`Reader`] for hot loops;
+//! [`update`](Entity::update) for what follows from the current value,
+//! [`try_commit`](Entity::try_commit) for what was computed earlier,
+//! [`commit_or_merge`](Entity::commit_or_merge) for what took long.
+//!
+//! # Guides
+//! * [Limitations](guide::limitations): what it doesn't do, and what it costs. Read this first.
+//! * [Guarantees](guide::guarantees): linearization point, progress and cost of each operation.
+//! * [Orderings](guide::orderings): every atomic access, why it is ordered as it is, and the model
+//!   that fails with a weaker one.
+//! * [Design](guide::design): why it is built like this, what was measured, what was rejected.
+//!
+//! # Features
+//! * `serde`: `Serialize` for [`Stamp`], [`Snapshot`] and [`Entity`], `Deserialize` for [`Stamp`] and
+//!   [`Entity`].
+//!
+//! # Map
+//! ```text
+//! cell/    the safe face: Entity, Snapshot, Reader, commits and updates
+//! raw/     the unsafe core: nodes, the head, how both are reclaimed and recycled
+//! clock    where time comes from
+//! stamp    how version and time share a word
+//! sync/    the only door to atomics, with the table of all orderings
+//! ```
+//! Each imports only what lies below it. All unsafe code is in `raw/` and `sync/`.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod cell;
+mod clock;
+mod raw;
+mod stamp;
+mod sync;
+
+pub use cell::{
+    Builder, CommitError, Committed, Entity, Guard, Invalid, Lag, Loaded, Merge, Projected, Reader,
+    Refusal, Retry, Snapshot, UpdateError, Updated, destructor_panics, pin, reclaim,
+    reclamation_lag,
+};
+pub use clock::{Clock, ManualClock};
+pub use stamp::{ParseStampError, Stamp};
+
+/// The guides. Everything in them that is code is compiled and run.
+pub mod guide {
+    #[doc = include_str!("docs/limitations.md")]
+    pub mod limitations {}
+
+    #[doc = include_str!("docs/guarantees.md")]
+    pub mod guarantees {}
+
+    #[doc = include_str!("docs/orderings.md")]
+    pub mod orderings {}
+
+    #[doc = include_str!("../DESIGN.md")]
+    pub mod design {}
+
+    #[cfg(doctest)]
+    #[doc = include_str!("../README.md")]
+    mod readme {}
+}
+
+/// The orderings and planted faults as data, and the hooks of the model builds. For this crate's own
+/// tests; nothing here is stable.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::sync::fault::Fault;
+    pub use crate::sync::orderings::{Access, Row, TABLE, Weakening};
+
+    #[cfg(any(snapcell_model, snapcell_shuttle))]
+    pub use crate::sync::oracle::{begin, end};
+
+    /// What the end of a thread does; in models it has to be called before the thread's end.
+    #[cfg(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle))]
+    pub fn leave() {
+        crate::raw::reclaim::leave();
+    }
+}

@@ -1,0 +1,189 @@
+//! The head: one word that decides which node is current.
+//!
+//! An [`Attempt`] is a guard with the node that was seen under it. Its commit is one
+//! compare-and-exchange from that node to a new one. Nodes are immutable, and none is freed or used
+//! again while somebody is pinned or holds it, so the same pointer is the same stamp: the one
+//! instruction checks version and time and publishes the next ones.
+//!
+//! # Orderings
+//! [fill] the draft is written; [publish] the compare-and-exchange; [load] a reader takes the head.
+//! [fill] → [publish] (HEAD_CAS, Release) → [load] (HEAD_LOAD, Acquire): who sees the pointer sees
+//! the node. A lost [publish] is a [load] of the winner's node, hence Acquire on failure. Checked by
+//! `loom-tests/commit.rs` and `loom-tests/read.rs`.
+
+use super::node::{self, Draft, Held, Node, Seen};
+use super::reclaim::{Guard, Reclaim, Reclaimer};
+use crate::sync::AtomicPtr;
+use crate::sync::fault::{Fault, planted};
+use crate::sync::orderings::site;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+/// The word. It owns one count of the node that it points to, and is never null.
+pub(crate) struct Head<T> {
+    word: AtomicPtr<Node<T>>,
+}
+
+impl<T: Send + Sync + 'static> Head<T> {
+    /// A head at birth.
+    pub(crate) fn new(first: Draft<T>) -> Self {
+        Head {
+            word: AtomicPtr::new(first.into_raw().as_ptr()),
+        }
+    }
+
+    /// The current node. Wait-free: one load.
+    #[inline]
+    pub(crate) fn load<'g>(&'g self, _guard: &'g Guard) -> Seen<'g, T> {
+        // SAFETY: heads are never null.
+        let node = unsafe { NonNull::new_unchecked(self.word.load(site::HEAD_LOAD)) };
+        // SAFETY: (1) it was reachable just now, under the guard; (2) the head is borrowed for 'g.
+        unsafe { Seen::new(node) }
+    }
+
+    /// Whether `held` is current. Wait-free: one load, of a pointer that is only compared. Since
+    /// `held` keeps its node, no other node has its address.
+    #[inline]
+    pub(crate) fn is(&self, held: &Held<T>) -> bool {
+        self.word.load(site::HEAD_COMPARE) == held.as_ptr()
+    }
+
+    /// Pins, and loads the current node as the one to commit on.
+    #[inline]
+    pub(crate) fn attempt(&self) -> Attempt<'_, T> {
+        let guard = Reclaimer::pin();
+        // SAFETY: heads are never null.
+        let seen = unsafe { NonNull::new_unchecked(self.word.load(site::HEAD_LOAD)) };
+        Attempt {
+            head: self,
+            guard,
+            seen,
+        }
+    }
+
+    /// Replaces `held` by `draft`, if it is current: no load is needed to find out. Otherwise the
+    /// attempt sees the node that is, and the draft comes back.
+    #[inline]
+    pub(crate) fn commit_on(
+        &self,
+        held: &Held<T>,
+        draft: Draft<T>,
+    ) -> Result<Publication<'_, T>, Lost<'_, T>> {
+        let guard = Reclaimer::pin();
+        // SAFETY: `held` is not null.
+        let seen = unsafe { NonNull::new_unchecked(held.as_ptr()) };
+        // `held` keeps the node up to here; from the exchange on it is the guard, or not needed.
+        Attempt {
+            head: self,
+            guard,
+            seen,
+        }
+        .commit(draft)
+    }
+
+    /// Takes the node out of a head that is not used any more.
+    ///
+    /// # Safety
+    /// 1. Nobody uses the head from now on.
+    pub(super) unsafe fn take(&self) -> Held<T> {
+        // SAFETY: heads are never null.
+        let node = unsafe { NonNull::new_unchecked(self.word.load(site::HEAD_LOAD)) };
+        // SAFETY: (1) the head's count is given up to this.
+        unsafe { Held::from_raw(node) }
+    }
+}
+
+/// An attempt that lost, and now sees the winner's node; and the draft that was not published.
+pub(crate) type Lost<'h, T> = (Attempt<'h, T>, Draft<T>);
+
+/// A guard, and the node that was seen under it.
+pub(crate) struct Attempt<'h, T> {
+    head: &'h Head<T>,
+    guard: Guard,
+    seen: NonNull<Node<T>>,
+}
+
+impl<'h, T: Send + Sync + 'static> Attempt<'h, T> {
+    /// The node that the commit will be made on.
+    #[inline]
+    pub(crate) fn seen(&self) -> Seen<'_, T> {
+        // SAFETY: (1) `seen` was loaded from the head under `guard`, or found there by a lost
+        // exchange; (2) the head outlives 'h.
+        unsafe { Seen::new(self.seen) }
+    }
+
+    /// Replaces the node that was seen by `draft`, unless it is not current any more. Then the
+    /// attempt sees the winner's node, and the draft comes back.
+    #[inline]
+    pub(crate) fn commit(mut self, draft: Draft<T>) -> Result<Publication<'h, T>, Lost<'h, T>> {
+        let node = draft.into_raw();
+        match self
+            .head
+            .word
+            .compare_exchange(self.seen.as_ptr(), node.as_ptr(), site::HEAD_CAS)
+        {
+            Ok(_) => {}
+            Err(_) if planted(Fault::SuccessAfterLostCas) => {}
+            Err(winner) => {
+                // SAFETY: heads are never null.
+                self.seen = unsafe { NonNull::new_unchecked(winner) };
+                // SAFETY: (1) the exchange failed, so it was not published.
+                return Err((self, unsafe { Draft::from_raw(node) }));
+            }
+        }
+        // SAFETY: (1) our exchange took `seen` out of the head, under `guard`; (2) only the
+        // exchange that takes a node out retires it, and no head ever holds a node twice.
+        unsafe { retire(&self.guard, self.seen) };
+        let Attempt {
+            guard,
+            seen: replaced,
+            ..
+        } = self;
+        Ok(Publication {
+            head: PhantomData,
+            _guard: guard,
+            published: node,
+            replaced,
+        })
+    }
+}
+
+/// # Safety
+/// As [`Reclaim::retire`], for the head's count of the node.
+#[inline]
+unsafe fn retire<T: Send + Sync + 'static>(guard: &Guard, replaced: NonNull<Node<T>>) {
+    // SAFETY: only a planted fault makes this do anything.
+    if unsafe { node::mistreat(replaced) } {
+        return;
+    }
+    // SAFETY: by the caller.
+    unsafe { Reclaimer::retire(guard, node::retired(replaced)) };
+    if planted(Fault::RetireTwice) {
+        // SAFETY: violated on purpose.
+        unsafe { Reclaimer::retire(guard, node::retired(replaced)) };
+    }
+}
+
+/// A commit that succeeded, with the guard under which it did: both nodes can still be seen.
+pub(crate) struct Publication<'h, T> {
+    head: PhantomData<&'h Head<T>>,
+    _guard: Guard,
+    published: NonNull<Node<T>>,
+    replaced: NonNull<Node<T>>,
+}
+
+impl<T> Publication<'_, T> {
+    /// The node that was published. It may have been replaced since.
+    #[inline]
+    pub(crate) fn published(&self) -> Seen<'_, T> {
+        // SAFETY: (1) it was reachable after the guard was pinned; (2) the head is borrowed.
+        unsafe { Seen::new(self.published) }
+    }
+
+    /// The node that it replaced.
+    #[inline]
+    pub(crate) fn replaced(&self) -> Seen<'_, T> {
+        // SAFETY: (1) it was reachable after the guard was pinned; (2) the head is borrowed.
+        unsafe { Seen::new(self.replaced) }
+    }
+}

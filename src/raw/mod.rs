@@ -1,0 +1,19 @@
+//! The unsafe core: nodes, the head that points to one, and how both are reclaimed.
+//!
+//! Together with `sync` this is where all unsafe code lives. What the floor above sees of it are
+//! owned or borrowed values that can't be misused: a [`Draft`] is a node that nobody else knows, a
+//! [`Seen`] is one that a guard protects, a [`Held`] one that a count keeps.
+
+mod block;
+mod end;
+mod head;
+mod node;
+mod pool;
+mod project;
+pub(crate) mod reclaim;
+
+pub(crate) use block::Handle;
+pub(crate) use end::caught_panics;
+pub(crate) use head::{Head, Publication};
+pub(crate) use node::{Draft, Held, Seen, Vacant};
+pub(crate) use project::Projection;

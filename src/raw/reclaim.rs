@@ -1,0 +1,446 @@
+//! How retired memory waits until nobody can look at it.
+//!
+//! # The life of what is retired
+//! A commit *retires* the node that it replaced: the head's count goes into the ring of the
+//! committing thread. Every [`BEACON`] retirements the thread lights a *beacon*: one deferred
+//! action of the epoch scheme below, which marks the ring *ripe* up to here once every guard that
+//! was pinned at the beacon is gone. The thread's next commits release what is ripe, one or two
+//! each, outside any guard.
+//!
+//! So no reader ever runs a destructor of somebody's value, an uncontended commit takes as much
+//! memory from the pool as it gives, and the epoch scheme works once in 256 commits.
+//!
+//! # Why a ripe node can't be seen
+//! [unlink] the commit's compare-exchange; [beacon] the deferral, later on the same thread;
+//! [pin] a reader's; [mark] the deferred action.
+//! A reader that could have the node loaded the head before [unlink]. Either its [pin] came before
+//! [beacon] in the order of their fences: then [mark] waits for it. Or [beacon] came first: then
+//! its load, after [pin], saw [unlink] or later. The reader's looks come before its unpinning, that
+//! before [mark] (the epoch scheme), [mark] → the owner's load of the mark (RIPE_MARK, RIPE_LOAD).
+//!
+//! # Threads that end
+//! A thread gives its ring to a deferred action, which puts it on a list of orphans when its grace
+//! is over. Whoever commits next releases it.
+//!
+//! # Progress
+//! Nothing here waits for another thread, with one exception: the first retirement of a thread
+//! enters the thread into a list, under a lock, for [`lag`] alone.
+
+use crate::sync::fault::{Fault, planted};
+use crate::sync::orderings::site;
+use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, global, per_thread};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::VecDeque;
+use std::ptr;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// Retirements between two beacons. One in models, so that rings, marks and orphans happen there.
+const BEACON: u64 = if cfg!(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle)) {
+    1
+} else {
+    256
+};
+/// What one commit releases of what is ripe: more than it retires, so that a ring gets shorter.
+const RELEASES: usize = 2;
+/// Rounds without progress after which [`Reclaim::reclaim`] takes it that a reader is in the way.
+const ROUNDS: usize = if MODEL { 1 } else { 16 };
+/// Small constants in models, so that what is rare happens.
+const MODEL: bool = cfg!(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle));
+
+/// The epoch scheme: crossbeam-epoch, or the oracle that states what it promises.
+mod grace {
+    #[cfg(not(any(snapcell_model, snapcell_shuttle)))]
+    pub(super) use crossbeam_epoch::{Guard, pin};
+
+    #[cfg(any(snapcell_model, snapcell_shuttle))]
+    pub(super) use crate::sync::oracle::{Guard, pin};
+}
+
+/// What a reclaimer does, so that another can take its place.
+pub(crate) trait Reclaim {
+    /// Protects, while it lives, whatever was reachable when it was made or later.
+    type Guard;
+
+    /// Pins the current thread.
+    fn pin() -> Self::Guard;
+
+    /// Has `retired` released once no guard can protect it any more.
+    ///
+    /// # Safety
+    /// 1. No head leads to it any more; this thread unlinked it, under `guard`. 2. It was not
+    ///    retired before.
+    unsafe fn retire(guard: &Self::Guard, retired: Retired);
+
+    /// Releases a little of what this thread retired, if there is any ripe. Called outside guards.
+    fn release_some();
+
+    /// Releases what this thread and ended threads retired, as far as no guard is in the way.
+    fn reclaim();
+}
+
+/// Something retired, its type erased: the head's count of a node.
+pub(crate) struct Retired {
+    /// What `release` is to be called with.
+    pub(crate) node: *mut (),
+    /// Its size in memory.
+    pub(crate) bytes: usize,
+    /// Gives the count up.
+    ///
+    /// # Safety
+    /// 1. The argument is `node`. 2. Its grace is over. 3. It is called once.
+    pub(crate) release: unsafe fn(*mut ()),
+}
+
+impl Retired {
+    /// # Safety
+    /// 1. The grace is over.
+    unsafe fn release(self) {
+        // SAFETY: (1) the two belong together; (2) by the caller; (3) `self` ends here.
+        unsafe { (self.release)(self.node) };
+    }
+}
+
+/// Rings with a beacon in every 256 retirements.
+pub(crate) struct Beacon;
+
+/// The reclaimer that the crate uses.
+pub(crate) type Reclaimer = Beacon;
+
+/// A pin, as long as it lives.
+pub(crate) struct Guard {
+    grace: grace::Guard,
+}
+
+impl Reclaim for Beacon {
+    type Guard = Guard;
+
+    #[inline]
+    fn pin() -> Guard {
+        Guard {
+            grace: grace::pin(),
+        }
+    }
+
+    #[inline]
+    unsafe fn retire(guard: &Guard, retired: Retired) {
+        let mut retired = Some(retired);
+        let kept = RING.try_with(|ring| ring.retire(guard, retired.take()));
+        if kept.is_err() {
+            // This thread is past its own end. A ring for one: its end makes it an orphan at once.
+            Ring::new().retire(guard, retired.take());
+        }
+    }
+
+    #[inline]
+    fn release_some() {
+        // A thread past its own end has no ring, and so nothing to release.
+        let _ = RING.try_with(|ring| ring.release(RELEASES));
+    }
+
+    fn reclaim() {
+        let mut stagnant = 0;
+        let mut left = usize::MAX;
+        while stagnant < ROUNDS {
+            let guard = Beacon::pin();
+            let _ = RING.try_with(|ring| ring.light_if_needed(&guard));
+            guard.grace.flush();
+            drop(guard);
+            let _ = RING.try_with(|ring| ring.release(usize::MAX));
+            let waiting = RING.try_with(Ring::len).unwrap_or(0);
+            let now = waiting + ORPHANED_NODES.load(site::GAUGE_LOAD);
+            if now == 0 {
+                break;
+            }
+            stagnant = if now < left { 0 } else { stagnant + 1 };
+            left = now;
+        }
+    }
+}
+
+per_thread! {
+    static RING: Ring = Ring::new();
+}
+
+/// What one thread has retired and not yet released.
+struct Ring {
+    waiting: RefCell<VecDeque<Retired>>,
+    /// Retirements so far; the position of the next one.
+    retired: Cell<u64>,
+    /// Releases so far; the position of the front.
+    released: Cell<u64>,
+    /// Up to which position the last beacon goes.
+    lit: Cell<u64>,
+    /// Set while this thread releases: a destructor that commits must not release in turn.
+    releasing: Cell<bool>,
+    shared: OnceCell<Arc<Shared>>,
+}
+
+/// What other threads write or read of a ring. A line of its own: the owner looks at the mark with
+/// every commit.
+#[repr(align(128))]
+struct Shared {
+    /// Up to which position the grace is over. Only grows.
+    ripe: AtomicU64,
+    /// Gauges of what waits, for [`lag`].
+    nodes: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Ring {
+    const fn new() -> Self {
+        Ring {
+            waiting: RefCell::new(VecDeque::new()),
+            retired: Cell::new(0),
+            released: Cell::new(0),
+            lit: Cell::new(0),
+            releasing: Cell::new(false),
+            shared: OnceCell::new(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.waiting.borrow().len()
+    }
+
+    #[inline]
+    fn retire(&self, guard: &Guard, retired: Option<Retired>) {
+        let Some(retired) = retired else { return };
+        let shared = self.shared.get_or_init(Shared::entered);
+        shared.grow(1, retired.bytes);
+        self.waiting.borrow_mut().push_back(retired);
+        self.retired.set(self.retired.get() + 1);
+        if self.retired.get() - self.lit.get() >= BEACON {
+            self.light(guard, shared);
+        }
+    }
+
+    /// Lights a beacon: what has been retired so far is ripe when all present guards are gone.
+    #[cold]
+    fn light(&self, guard: &Guard, shared: &Arc<Shared>) {
+        let shared = Arc::clone(shared);
+        let upto = self.retired.get() + u64::from(planted(Fault::RipeTooEarly));
+        guard.grace.defer(move || {
+            shared.ripe.fetch_max(upto, site::RIPE_MARK);
+        });
+        guard.grace.flush();
+        self.lit.set(self.retired.get());
+    }
+
+    /// Lights a beacon for what has none.
+    fn light_if_needed(&self, guard: &Guard) {
+        if let Some(shared) = self.shared.get()
+            && self.lit.get() < self.retired.get()
+        {
+            self.light(guard, shared);
+        }
+    }
+
+    /// Releases up to `budget` nodes of this ring that are ripe, and all orphans.
+    #[inline]
+    fn release(&self, budget: usize) {
+        if self.releasing.get() {
+            return;
+        }
+        if let Some(shared) = self.shared.get() {
+            let ripe = shared.ripe.load(site::RIPE_LOAD);
+            if self.released.get() < ripe {
+                self.release_upto(ripe, budget, shared);
+            }
+        }
+        if !ORPHANS.load(site::ORPHAN_PEEK).is_null() {
+            self.release_orphans();
+        }
+    }
+
+    #[inline]
+    fn release_upto(&self, ripe: u64, budget: usize, shared: &Shared) {
+        self.releasing.set(true);
+        for _ in 0..budget {
+            // Taken out before its destructor runs, which may retire into this very ring.
+            let next = self.waiting.borrow_mut().pop_front();
+            let Some(retired) = next else { break };
+            self.released.set(self.released.get() + 1);
+            shared.shrink(1, retired.bytes);
+            // SAFETY: (1) its position is below the mark: see the header of this file. No
+            // destructor's panic gets out of a release, so the flag is always reset below.
+            unsafe { retired.release() };
+            if self.released.get() >= ripe {
+                break;
+            }
+        }
+        self.releasing.set(false);
+    }
+
+    #[cold]
+    fn release_orphans(&self) {
+        self.releasing.set(true);
+        let mut next = ORPHANS.swap(ptr::null_mut(), site::ORPHAN_TAKE);
+        while !next.is_null() {
+            // SAFETY: only `Batch::adopt` puts pointers on the list, made from boxes. Whoever takes
+            // the list has it alone.
+            let batch = unsafe { Box::from_raw(next) };
+            next = batch.next;
+            for retired in batch.waiting {
+                ORPHANED_NODES.fetch_sub(1, site::GAUGE_ADD);
+                ORPHANED_BYTES.fetch_sub(retired.bytes, site::GAUGE_ADD);
+                // SAFETY: (1) a batch gets on the list when its grace is over.
+                unsafe { retired.release() };
+            }
+        }
+        self.releasing.set(false);
+    }
+
+    /// Makes what waits here an orphan. The ring can be used again.
+    fn abandon(&self) {
+        let waiting = self.waiting.take();
+        self.released.set(self.retired.get());
+        self.lit.set(self.retired.get());
+        if waiting.is_empty() || planted(Fault::ExitForgetsRing) {
+            return;
+        }
+        let bytes: usize = waiting.iter().map(|retired| retired.bytes).sum();
+        ORPHANED_NODES.fetch_add(waiting.len(), site::GAUGE_ADD);
+        ORPHANED_BYTES.fetch_add(bytes, site::GAUGE_ADD);
+        if let Some(shared) = self.shared.get() {
+            shared.shrink(waiting.len(), bytes);
+        }
+        let batch = Box::new(Batch {
+            waiting,
+            next: ptr::null_mut(),
+        });
+        let guard = Beacon::pin();
+        guard.grace.defer(move || batch.adopt());
+        guard.grace.flush();
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}
+
+impl Shared {
+    /// A new one, entered into the list of all threads.
+    fn entered() -> Arc<Shared> {
+        let shared = Arc::new(Shared {
+            ripe: AtomicU64::new(0),
+            nodes: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+        });
+        let mut threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.retain(|thread| thread.strong_count() > 0);
+        threads.push(Arc::downgrade(&shared));
+        shared
+    }
+
+    /// Only the owner of the ring writes the gauges, so a load and a store are enough.
+    #[inline]
+    fn grow(&self, nodes: usize, bytes: usize) {
+        self.nodes
+            .store(self.nodes.load(site::GAUGE_LOAD) + nodes, site::GAUGE_STORE);
+        self.bytes
+            .store(self.bytes.load(site::GAUGE_LOAD) + bytes, site::GAUGE_STORE);
+    }
+
+    #[inline]
+    fn shrink(&self, nodes: usize, bytes: usize) {
+        self.nodes
+            .store(self.nodes.load(site::GAUGE_LOAD) - nodes, site::GAUGE_STORE);
+        self.bytes
+            .store(self.bytes.load(site::GAUGE_LOAD) - bytes, site::GAUGE_STORE);
+    }
+}
+
+/// The rings of all threads, for [`lag`].
+static THREADS: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+
+global! {
+    /// What ended threads left, its grace over: a stack, pushed to one by one and taken whole.
+    static ORPHANS: AtomicPtr<Batch> = AtomicPtr::new(ptr::null_mut());
+}
+global! {
+    static ORPHANED_NODES: AtomicUsize = AtomicUsize::new(0);
+}
+global! {
+    static ORPHANED_BYTES: AtomicUsize = AtomicUsize::new(0);
+}
+
+/// What one thread left when it ended.
+struct Batch {
+    waiting: VecDeque<Retired>,
+    next: *mut Batch,
+}
+
+// SAFETY: what is retired is released by whatever thread comes to it. Nodes are made of `T: Send +
+// Sync` only (see `Node`), and the batch has one owner at a time.
+unsafe impl Send for Batch {}
+
+impl Batch {
+    /// Puts the batch on the list of orphans.
+    fn adopt(self: Box<Self>) {
+        let batch = Box::into_raw(self);
+        let mut top = ORPHANS.load(site::ORPHAN_PEEK);
+        loop {
+            // SAFETY: not published yet, so still ours alone.
+            unsafe { (*batch).next = top };
+            match ORPHANS.compare_exchange(top, batch, site::ORPHAN_PUSH) {
+                Ok(_) => return,
+                Err(newer) => top = newer,
+            }
+        }
+    }
+}
+
+/// How many retirements this thread has made, and so what it retires from now on.
+#[inline]
+pub(crate) fn position() -> u64 {
+    RING.try_with(|ring| ring.retired.get()).unwrap_or(0)
+}
+
+/// Whether this thread has retired `node` since `position`, under a guard that still lives.
+#[cold]
+pub(crate) fn retired_since(position: u64, node: *const ()) -> bool {
+    RING.try_with(|ring| {
+        let since = ring.retired.get().saturating_sub(position);
+        let waiting = ring.waiting.borrow();
+        waiting
+            .iter()
+            .rev()
+            .take(since as usize)
+            .any(|retired| ptr::eq(retired.node, node))
+    })
+    .unwrap_or(false)
+}
+
+/// Nodes and bytes that wait for their grace, of all threads.
+pub(crate) fn lag() -> (usize, usize) {
+    let threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    let orphaned = (
+        ORPHANED_NODES.load(site::GAUGE_LOAD),
+        ORPHANED_BYTES.load(site::GAUGE_LOAD),
+    );
+    threads
+        .iter()
+        .filter_map(Weak::upgrade)
+        .fold(orphaned, |(nodes, bytes), thread| {
+            (
+                nodes + thread.nodes.load(site::GAUGE_LOAD),
+                bytes + thread.bytes.load(site::GAUGE_LOAD),
+            )
+        })
+}
+
+/// What the end of a thread does, called by the threads of models, where the end itself comes after
+/// the words that all threads share are gone.
+#[cfg(any(snapcell_model, snapcell_shuttle))]
+pub(crate) fn leave() {
+    RING.with(Ring::abandon);
+}
+
+/// As above; but crossbeam-epoch's own end, which would run what is deferred, comes later still. So
+/// what waits is leaked.
+#[cfg(snapcell_epoch_model)]
+pub(crate) fn leave() {
+    RING.with(|ring| std::mem::forget(ring.waiting.take()));
+}

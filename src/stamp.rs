@@ -1,0 +1,155 @@
+//! How version and time share a word.
+//!
+//! A [`Stamp`] lies in the immutable node of its snapshot, never in an atomic of its own, so it
+//! needs no wide atomic and can't wrap. Integer order is version order, because the version is the
+//! high half.
+#![forbid(unsafe_code)]
+
+use crate::clock::Reading;
+use crate::sync::fault::{Fault, planted};
+use std::fmt;
+use std::str::FromStr;
+
+/// Which snapshot of an entity this is: its version, and when it was committed.
+///
+/// | bits  | 127 … 64 | 63 … 0                                  |
+/// |-------|----------|-----------------------------------------|
+/// | field | version  | time, ns since the origin of the clock  |
+///
+/// The version is 0 at birth and grows by one with every commit, so it is the number of commits.
+/// The time never goes backwards along one entity. Two equal stamps *of one entity* are the same
+/// snapshot; stamps of different entities may coincide, and
+/// [`Entity::try_commit_on`](crate::Entity::try_commit_on) is the check that they can't fool.
+///
+/// # Examples
+/// A stamp survives the way through text, so it can serve as an ETag:
+/// ```
+/// use snapcell::{Entity, Stamp};
+///
+/// let page = Entity::new("hello");
+/// let etag = page.snapshot().stamp().to_string();
+/// let expected: Stamp = etag.parse()?;
+/// assert!(page.try_commit(expected, "world").is_ok());
+/// assert!(page.try_commit(expected, "again").is_err());
+/// # Ok::<(), snapcell::ParseStampError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
+pub struct Stamp {
+    // Field order is comparison order.
+    version: u64,
+    time: u64,
+}
+
+const _: () = assert!(size_of::<Stamp>() == 16, "a stamp is one 128-bit word");
+
+impl Stamp {
+    /// Puts a stamp together, as it was read from somewhere; `time` is in nanoseconds.
+    #[must_use]
+    pub const fn new(version: u64, time: u64) -> Self {
+        Stamp { version, time }
+    }
+
+    /// The number of commits before this snapshot.
+    #[must_use]
+    pub const fn version(self) -> u64 {
+        self.version
+    }
+
+    /// When the snapshot was committed, in nanoseconds since the origin of the entity's clock.
+    #[must_use]
+    pub const fn time(self) -> u64 {
+        self.time
+    }
+
+    /// The packed word.
+    #[must_use]
+    pub const fn to_bits(self) -> u128 {
+        (self.version as u128) << 64 | self.time as u128
+    }
+
+    /// The stamp in a packed word.
+    #[must_use]
+    pub const fn from_bits(bits: u128) -> Self {
+        Stamp {
+            version: (bits >> 64) as u64,
+            time: bits as u64,
+        }
+    }
+
+    /// The stamp of the next commit, or `None` where the version is at its end.
+    pub(crate) fn next(self, reading: Reading) -> Option<Self> {
+        let version = self
+            .version
+            .checked_add(u64::from(!planted(Fault::KeepVersion)))?;
+        Some(Stamp {
+            version,
+            time: reading.after(self.time),
+        })
+    }
+}
+
+impl fmt::Display for Stamp {
+    /// `version@nanoseconds`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.version, self.time)
+    }
+}
+
+/// A text that is no stamp; a stamp reads `version@nanoseconds`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text:?} is no stamp: it should read `version@nanoseconds`, two decimal numbers below 2^64"
+)]
+pub struct ParseStampError {
+    text: String,
+}
+
+impl FromStr for Stamp {
+    type Err = ParseStampError;
+
+    fn from_str(text: &str) -> Result<Self, ParseStampError> {
+        let error = || ParseStampError {
+            text: text.to_owned(),
+        };
+        // `u64::from_str` takes a leading plus; a stamp has one spelling only.
+        let number = |digits: &str| match digits.parse() {
+            Ok(number) if !digits.starts_with('+') => Ok(number),
+            _ => Err(error()),
+        };
+        let (version, time) = text.split_once('@').ok_or_else(error)?;
+        Ok(Stamp {
+            version: number(version)?,
+            time: number(time)?,
+        })
+    }
+}
+
+#[cfg(feature = "serde")]
+mod serde_impls {
+    use super::Stamp;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+    /// As text for people, as a pair of numbers for machines.
+    impl Serialize for Stamp {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            if serializer.is_human_readable() {
+                serializer.collect_str(self)
+            } else {
+                (self.version, self.time).serialize(serializer)
+            }
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Stamp {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            if deserializer.is_human_readable() {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(de::Error::custom)
+            } else {
+                let (version, time) = Deserialize::deserialize(deserializer)?;
+                Ok(Stamp { version, time })
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The only door to atomics, threads and whatever a model checker has to see.
+//!
+//! Everything above names a shared word by these types and an access by its *site*: the row of
+//! [`orderings`] that says which ordering the access has, what it pairs with, and which model
+//! would fail with a weaker one. Nobody else names an `Ordering`, a fence or a thread.
+//!
+//! | build | atomics | grace periods |
+//! |---|---|---|
+//! | ordinary | `std` | crossbeam-epoch |
+//! | `cfg(snapcell_model)` | loom, each behind a gate | an oracle |
+//! | `cfg(snapcell_epoch_model)` | loom, each behind a gate | crossbeam-epoch's own loom support |
+//! | `cfg(snapcell_shuttle)` | shuttle | an oracle |
+//! | `cfg(snapcell_fault)` | `std` | crossbeam-epoch; planted faults can be switched on |
+
+pub(crate) mod fault;
+pub(crate) mod orderings;
+
+#[cfg(any(snapcell_model, snapcell_shuttle))]
+pub(crate) mod oracle;
+
+#[cfg(any(snapcell_model, snapcell_epoch_model))]
+#[path = "model.rs"]
+mod backend;
+#[cfg(snapcell_shuttle)]
+#[path = "shuttle.rs"]
+mod backend;
+#[cfg(not(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle)))]
+#[path = "std.rs"]
+mod backend;
+
+pub(crate) use backend::{Life, global, per_thread, spin, yield_now};
+use orderings::Site;
+
+/// Defines a shared word whose every access names its site.
+///
+/// The gate is what makes loom see a race between a load and a later compare-exchange of the same
+/// word (see `model.rs`); in every other build it is nothing.
+macro_rules! shared_word {
+    ($(#[$doc:meta])* $name:ident $(<$param:ident>)?, $inner:ty, $value:ty) => {
+        $(#[$doc])*
+        pub(crate) struct $name $(<$param>)? {
+            word: $inner,
+            gate: backend::Gate,
+        }
+
+        #[allow(dead_code, reason = "one macro makes each kind of word; no kind uses every access")]
+        impl $(<$param>)? $name $(<$param>)? {
+            backend::constructor!($value, $inner);
+
+            #[inline(always)]
+            pub(crate) fn load(&self, site: Site) -> $value {
+                self.gate.pass();
+                self.word.load(site.ordering())
+            }
+
+            #[inline(always)]
+            pub(crate) fn store(&self, value: $value, site: Site) {
+                self.gate.pass();
+                self.word.store(value, site.ordering());
+            }
+
+            #[inline(always)]
+            pub(crate) fn swap(&self, value: $value, site: Site) -> $value {
+                self.gate.pass();
+                self.word.swap(value, site.ordering())
+            }
+
+            /// `Ok` and `Err` carry the value that was found, as in `std`.
+            #[inline(always)]
+            pub(crate) fn compare_exchange(
+                &self,
+                expected: $value,
+                new: $value,
+                site: Site,
+            ) -> Result<$value, $value> {
+                self.gate.pass();
+                self.word.compare_exchange(expected, new, site.ordering(), site.on_failure())
+            }
+        }
+    };
+}
+
+/// Read-modify-writes of the numeric words. loom tracks these rightly without a gate.
+macro_rules! numeric_word {
+    ($name:ident, $value:ty) => {
+        #[allow(
+            dead_code,
+            reason = "one macro makes each kind of word; no kind uses every access"
+        )]
+        impl $name {
+            #[inline(always)]
+            pub(crate) fn fetch_add(&self, amount: $value, site: Site) -> $value {
+                self.word.fetch_add(amount, site.ordering())
+            }
+
+            #[inline(always)]
+            pub(crate) fn fetch_sub(&self, amount: $value, site: Site) -> $value {
+                self.word.fetch_sub(amount, site.ordering())
+            }
+
+            #[inline(always)]
+            pub(crate) fn fetch_max(&self, value: $value, site: Site) -> $value {
+                self.word.fetch_max(value, site.ordering())
+            }
+        }
+    };
+}
+
+shared_word!(
+    /// A shared pointer.
+    AtomicPtr<T>, backend::atomic::AtomicPtr<T>, *mut T
+);
+shared_word!(
+    /// A shared counter of the machine's word size.
+    AtomicUsize, backend::atomic::AtomicUsize, usize
+);
+shared_word!(
+    /// A shared 64-bit number.
+    AtomicU64, backend::atomic::AtomicU64, u64
+);
+numeric_word!(AtomicUsize, usize);
+numeric_word!(AtomicU64, u64);

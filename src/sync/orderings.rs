@@ -1,0 +1,320 @@
+//! Every memory ordering of the crate, as one table.
+//!
+//! A row is a *site*: one access, or several that mean the same. The table is data, so that the
+//! model build can replay each weaker ordering of each site (`cargo loom-faults`): the models named
+//! in the row must fail with it. In an ordinary build a site is a constant.
+//!
+//! `src/docs/orderings.md` shows the table to users and is checked against it.
+
+use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
+
+/// What a site does to its word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// A load.
+    Load,
+    /// A store.
+    Store,
+    /// A swap or an arithmetic read-modify-write.
+    ReadModifyWrite,
+    /// A compare-and-exchange; the second ordering is that of a failed one, which only loads.
+    CompareExchange,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// The name of the site.
+    pub site: &'static str,
+    /// What it does.
+    pub access: Access,
+    /// Its ordering, for a compare-and-exchange the one of success.
+    pub ordering: Ordering,
+    /// The ordering of a failed compare-and-exchange.
+    pub on_failure: Ordering,
+    /// The site that it synchronizes with.
+    pub pairs_with: &'static str,
+    /// Why it is what it is.
+    pub why: &'static str,
+    /// The models that fail with each weaker ordering.
+    pub models: &'static [&'static str],
+    /// The same for that of a failed compare-and-exchange.
+    pub models_of_failure: &'static [&'static str],
+}
+
+/// A site, as the code names it at an access.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Site {
+    #[cfg_attr(
+        not(any(snapcell_model, snapcell_epoch_model)),
+        allow(dead_code, reason = "only model builds look an ordering up")
+    )]
+    index: usize,
+    ordering: Ordering,
+    on_failure: Ordering,
+}
+
+impl Site {
+    #[inline(always)]
+    pub(crate) fn ordering(self) -> Ordering {
+        #[cfg(any(snapcell_model, snapcell_epoch_model))]
+        if let Some(weaker) =
+            super::fault::weakened().and_then(|weakening| weakening.applies(self.index, false))
+        {
+            return weaker;
+        }
+        self.ordering
+    }
+
+    #[inline(always)]
+    pub(crate) fn on_failure(self) -> Ordering {
+        #[cfg(any(snapcell_model, snapcell_epoch_model))]
+        if let Some(weaker) =
+            super::fault::weakened().and_then(|weakening| weakening.applies(self.index, true))
+        {
+            return weaker;
+        }
+        self.on_failure
+    }
+}
+
+macro_rules! sites {
+    ($(
+        $site:ident: $access:ident $ordering:ident $(/ $on_failure:ident)?,
+        pairs with $pairs:literal, models [$($model:literal),*] $(/ [$($of_failure:literal),*])?,
+        $why:literal;
+    )*) => {
+        #[allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "numbers the sites, named as such")]
+        enum Index { $($site),* }
+
+        /// The sites by name.
+        pub(crate) mod site {
+            use super::{Index, Site};
+            use super::{Acquire, Relaxed, Release};
+            $(
+                #[doc = $why]
+                pub(crate) const $site: Site = Site {
+                    index: Index::$site as usize,
+                    ordering: $ordering,
+                    on_failure: sites!(@failure $($on_failure)?),
+                };
+            )*
+        }
+
+        /// All sites, in the order of their index.
+        pub const TABLE: &[Row] = &[$(
+            Row {
+                site: stringify!($site),
+                access: Access::$access,
+                ordering: $ordering,
+                on_failure: sites!(@failure $($on_failure)?),
+                pairs_with: $pairs,
+                why: $why,
+                models: &[$($model),*],
+                models_of_failure: &[$($($of_failure),*)?],
+            },
+        )*];
+    };
+    (@failure) => { Relaxed };
+    (@failure $ordering:ident) => { $ordering };
+}
+
+sites! {
+    HEAD_LOAD: Load Acquire, pairs with "HEAD_CAS", models ["read::one_guard"],
+        "A reader that sees the pointer sees the node behind it.";
+    HEAD_COMPARE: Load Relaxed, pairs with "-", models [],
+        "A cached reader only compares the pointer with that of a node that it holds; it looks behind none.";
+    HEAD_CAS: CompareExchange Release / Acquire, pairs with "HEAD_LOAD, HEAD_CAS", models ["read::one_guard", "commit::two_writers"] / ["commit::two_writers", "commit::two_writers_on_a_snapshot"],
+        "Publishes the node. A lost one reads the winner's stamp and value.";
+    COUNT_TAKE: ReadModifyWrite Relaxed, pairs with "-", models [],
+        "Whoever takes a count already holds one, or is pinned while the head holds one.";
+    COUNT_RELEASE: ReadModifyWrite Release, pairs with "COUNT_LAST, COUNT_SOLE", models ["count::two_holders", "count::holder_against_grace"],
+        "What a holder read comes before the end of the value.";
+    COUNT_LAST: Load Acquire, pairs with "COUNT_RELEASE", models ["count::two_holders"],
+        "Whoever took the count to zero ends the value after all other holders.";
+    COUNT_SOLE: Load Acquire, pairs with "COUNT_RELEASE", models ["count::holder_against_grace"],
+        "After the grace a count of one is the head's own: nobody can take another, and all that gave one up are done.";
+    HANDLE_TAKE: ReadModifyWrite Relaxed, pairs with "-", models [],
+        "Whoever takes a handle already holds one.";
+    HANDLE_RELEASE: ReadModifyWrite Release, pairs with "HANDLE_LAST, HANDLE_SOLE", models ["end::last_handle", "end::into_inner"],
+        "What was done through a handle comes before the end of the entity.";
+    HANDLE_LAST: Load Acquire, pairs with "HANDLE_RELEASE", models ["end::last_handle"],
+        "The last handle ends the entity after all that was done through the others.";
+    HANDLE_SOLE: Load Acquire, pairs with "HANDLE_RELEASE", models ["end::into_inner"],
+        "A single handle may take the value out, after all that was done through the others.";
+    RIPE_MARK: ReadModifyWrite Release, pairs with "RIPE_LOAD", models ["ring::another_thread_marks"],
+        "The readers that a beacon waited for are done before what it marks dies.";
+    RIPE_LOAD: Load Acquire, pairs with "RIPE_MARK", models ["ring::another_thread_marks"],
+        "What is marked dies after the readers that the beacon waited for.";
+    ORPHAN_PEEK: Load Relaxed, pairs with "-", models [],
+        "Only asks whether there is something to take, or what to put a batch on.";
+    ORPHAN_PUSH: CompareExchange Release / Relaxed, pairs with "ORPHAN_TAKE", models ["exit::adopted_by_a_writer"],
+        "Publishes a batch of an ended thread, after the readers that it waited for. A lost one looks behind nothing.";
+    ORPHAN_TAKE: ReadModifyWrite Acquire, pairs with "ORPHAN_PUSH", models ["exit::adopted_by_a_writer"],
+        "Whoever takes the batches sees what is in them.";
+    GAUGE_LOAD: Load Relaxed, pairs with "-", models [],
+        "A gauge is read for information.";
+    GAUGE_STORE: Store Relaxed, pairs with "-", models [],
+        "A gauge has one writer and orders nothing.";
+    GAUGE_ADD: ReadModifyWrite Relaxed, pairs with "-", models [],
+        "A gauge with several writers orders nothing either.";
+    CLOCK_LOAD: Load Relaxed, pairs with "-", models [],
+        "A manual clock is a number; stamps never go backwards whatever it says.";
+    CLOCK_SET: ReadModifyWrite Relaxed, pairs with "-", models [],
+        "As CLOCK_LOAD.";
+}
+
+/// loom's gates order nothing: any stronger ordering would hide what the models look for.
+#[cfg(any(snapcell_model, snapcell_epoch_model))]
+pub(crate) const GATE: Ordering = Relaxed;
+
+/// The orderings by which the oracle states what crossbeam-epoch promises. Not ours to weaken.
+#[cfg(any(snapcell_model, snapcell_shuttle))]
+pub(crate) mod contract {
+    use super::Ordering::{self, Acquire, Release, SeqCst};
+
+    pub(crate) const PIN_FENCE: Ordering = SeqCst;
+    pub(crate) const DEFER_FENCE: Ordering = SeqCst;
+    pub(crate) const DEFER: Ordering = Release;
+    pub(crate) const UNPIN: Ordering = Release;
+    pub(crate) const RUN_DEFERRED: Ordering = Acquire;
+}
+
+/// One site with one ordering weaker than the table's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weakening {
+    index: usize,
+    of_failure: bool,
+    weaker: Ordering,
+}
+
+impl Weakening {
+    /// Every weakening of every site.
+    pub fn all() -> impl Iterator<Item = Weakening> {
+        TABLE.iter().enumerate().flat_map(|(index, row)| {
+            let of_success = weaker_than(row.access, row.ordering);
+            let of_failure = match row.access {
+                Access::CompareExchange => weaker_than(Access::Load, row.on_failure),
+                _ => &[],
+            };
+            let list = |orderings: &'static [Ordering], of_failure| {
+                orderings.iter().map(move |&weaker| Weakening {
+                    index,
+                    of_failure,
+                    weaker,
+                })
+            };
+            list(of_success, false).chain(list(of_failure, true))
+        })
+    }
+
+    /// The row that it weakens.
+    pub fn row(&self) -> &'static Row {
+        &TABLE[self.index]
+    }
+
+    /// The models that fail with it.
+    pub fn models(&self) -> &'static [&'static str] {
+        if self.of_failure {
+            self.row().models_of_failure
+        } else {
+            self.row().models
+        }
+    }
+
+    /// The weaker ordering, if the access in question is the one that this weakens.
+    #[cfg(any(snapcell_model, snapcell_epoch_model))]
+    fn applies(&self, index: usize, of_failure: bool) -> Option<Ordering> {
+        (self.index == index && self.of_failure == of_failure).then_some(self.weaker)
+    }
+}
+
+impl std::fmt::Display for Weakening {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let side = if self.of_failure { "/failure" } else { "" };
+        write!(f, "{}{side}={:?}", self.row().site, self.weaker)
+    }
+}
+
+/// The orderings strictly weaker than `ordering` that an access of this kind may have.
+fn weaker_than(access: Access, ordering: Ordering) -> &'static [Ordering] {
+    use Ordering::{AcqRel, SeqCst};
+    match (access, ordering) {
+        (Access::Load, SeqCst) => &[Acquire, Relaxed],
+        (Access::Store, SeqCst) => &[Release, Relaxed],
+        (_, SeqCst) => &[AcqRel, Acquire, Release, Relaxed],
+        (_, AcqRel) => &[Acquire, Release, Relaxed],
+        (_, Acquire | Release) => &[Relaxed],
+        _ => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_ordering_that_could_be_weaker_names_the_models_that_need_it() {
+        for weakening in Weakening::all() {
+            assert!(
+                !weakening.models().is_empty(),
+                "{weakening}: name a model that fails with it, or weaken the site"
+            );
+        }
+    }
+
+    #[test]
+    fn a_pair_names_sites_of_the_table() {
+        for row in TABLE {
+            for pair in row.pairs_with.split(", ").filter(|pair| *pair != "-") {
+                assert!(
+                    TABLE.iter().any(|other| other.site == pair),
+                    "{} pairs with {pair}, which is no site",
+                    row.site
+                );
+            }
+        }
+    }
+
+    /// The table as the guide shows it.
+    fn markdown() -> String {
+        let mut out = String::from(
+            "| site | access | ordering | pairs with | why | models that need it |\n|---|---|---|---|---|---|\n",
+        );
+        for row in TABLE {
+            let ordering = match row.access {
+                Access::CompareExchange => {
+                    format!("{:?}, failed {:?}", row.ordering, row.on_failure)
+                }
+                _ => format!("{:?}", row.ordering),
+            };
+            let models: BTreeSet<_> = row.models.iter().chain(row.models_of_failure).collect();
+            let models: Vec<_> = models.iter().map(|model| format!("`{model}`")).collect();
+            let models = match models.as_slice() {
+                [] => String::from("none: nothing is weaker"),
+                models => models.join(", "),
+            };
+            let Row {
+                site,
+                access,
+                pairs_with,
+                why,
+                ..
+            } = row;
+            out += &format!(
+                "| `{site}` | {access:?} | {ordering} | {pairs_with} | {why} | {models} |\n"
+            );
+        }
+        out
+    }
+
+    #[test]
+    fn the_guide_shows_this_table() {
+        let table = markdown();
+        assert!(
+            include_str!("../docs/orderings.md").contains(&table),
+            "src/docs/orderings.md no longer shows the table; it should contain:\n\n{table}"
+        );
+    }
+}

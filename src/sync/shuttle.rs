@@ -1,0 +1,74 @@
+//! shuttle: many threads, random schedules, sequentially consistent memory only.
+//!
+//! A node's life is followed as in the loom build, without the race detector: a schedule point at
+//! each look, and a panic at a look after the end.
+
+pub(crate) use shuttle::sync::atomic;
+pub(crate) use shuttle::thread::yield_now;
+use std::cell::Cell;
+
+/// Nothing: shuttle reorders every access.
+pub(super) struct Gate;
+
+impl Gate {
+    pub(super) fn pass(&self) {}
+}
+
+macro_rules! constructor {
+    ($value:ty, $inner:ty) => {
+        pub(crate) fn new(value: $value) -> Self {
+            Self {
+                word: <$inner>::new(value),
+                gate: backend::Gate,
+            }
+        }
+    };
+}
+pub(super) use constructor;
+
+/// A word that all threads of one execution share.
+macro_rules! global {
+    ($(#[$meta:meta])* static $name:ident: $ty:ty = $init:expr;) => {
+        shuttle::lazy_static! { $(#[$meta])* static ref $name: $ty = $init; }
+    };
+}
+pub(crate) use global;
+
+/// A value for each thread of one execution.
+macro_rules! per_thread {
+    ($(#[$meta:meta])* static $name:ident: $ty:ty = $init:expr;) => {
+        shuttle::thread_local! { $(#[$meta])* static $name: $ty = $init; }
+    };
+}
+pub(crate) use per_thread;
+
+/// Gives the other threads a chance, once.
+pub(crate) fn spin(_rounds: u32) {
+    yield_now();
+}
+
+/// See the header of this file.
+pub(crate) struct Life {
+    alive: Cell<bool>,
+}
+
+impl Life {
+    pub(crate) fn begin() -> Self {
+        Life {
+            alive: Cell::new(true),
+        }
+    }
+
+    pub(crate) fn look(&self) {
+        if !std::thread::panicking() {
+            yield_now();
+            assert!(self.alive.get(), "a node was looked at after its end");
+        }
+    }
+
+    pub(crate) fn end(&self) {
+        if !std::thread::panicking() {
+            assert!(self.alive.replace(false), "a node died twice");
+        }
+    }
+}

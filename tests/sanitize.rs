@@ -1,0 +1,2 @@
+//! Sanitizers.
+fn main() {}
