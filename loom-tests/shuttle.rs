@@ -30,7 +30,10 @@ struct Ledger {
 impl Value {
     fn new(number: u64, ledger: &Arc<Ledger>) -> Self {
         ledger.made.fetch_add(1, SeqCst);
-        Value { number, ledger: Arc::clone(ledger) }
+        Value {
+            number,
+            ledger: Arc::clone(ledger),
+        }
     }
 }
 
@@ -51,7 +54,11 @@ fn explore(execution: impl Fn(&Arc<Ledger>) + Send + Sync + 'static) {
             let ledger = Arc::new(Ledger::default());
             execution(&ledger);
             snapcell::reclaim();
-            assert_eq!(ledger.dropped.load(SeqCst), ledger.made.load(SeqCst), "each value is dropped once");
+            assert_eq!(
+                ledger.dropped.load(SeqCst),
+                ledger.made.load(SeqCst),
+                "each value is dropped once"
+            );
             retried.fetch_add(ledger.retried.load(SeqCst), SeqCst);
             snapcell::internals::end();
         }
@@ -66,11 +73,17 @@ fn explore(execution: impl Fn(&Arc<Ledger>) + Send + Sync + 'static) {
     shuttle::Runner::new(RandomScheduler::new(SCHEDULES / 2), config()).run(move || random());
     shuttle::Runner::new(PctScheduler::new(3, SCHEDULES / 2), config()).run(move || body());
     println!("{SCHEDULES} schedules, {} retries", retried.load(SeqCst));
-    assert!(retried.load(SeqCst) > 0, "no update lost a race, so nothing was shown");
+    assert!(
+        retried.load(SeqCst) > 0,
+        "no update lost a race, so nothing was shown"
+    );
 }
 
 /// Runs `f` on so many threads, and gathers what they return.
-fn on_threads<R: Send + 'static>(threads: u64, f: impl Fn(u64) -> R + Clone + Send + 'static) -> Vec<R> {
+fn on_threads<R: Send + 'static>(
+    threads: u64,
+    f: impl Fn(u64) -> R + Clone + Send + 'static,
+) -> Vec<R> {
     let threads: Vec<_> = (0..threads)
         .map(|thread| {
             let f = f.clone();
@@ -81,18 +94,29 @@ fn on_threads<R: Send + 'static>(threads: u64, f: impl Fn(u64) -> R + Clone + Se
             })
         })
         .collect();
-    threads.into_iter().map(|thread| thread.join().expect("no thread panics")).collect()
+    threads
+        .into_iter()
+        .map(|thread| thread.join().expect("no thread panics"))
+        .collect()
 }
 
 fn entity(ledger: &Arc<Ledger>) -> Entity<Value> {
-    Entity::builder(Value::new(0, ledger)).clock(Clock::logical()).build()
+    Entity::builder(Value::new(0, ledger))
+        .clock(Clock::logical())
+        .build()
 }
 
 /// Updates by one, and returns the version that it committed.
 fn add_one(entity: &Entity<Value>, ledger: &Arc<Ledger>) -> u64 {
     let committed = entity.update(|value| Value::new(value.number + 1, ledger));
-    assert_eq!(committed.current().number, committed.stamp().version(), "one commit, one more");
-    ledger.retried.fetch_add(committed.attempts() as usize - 1, SeqCst);
+    assert_eq!(
+        committed.current().number,
+        committed.stamp().version(),
+        "one commit, one more"
+    );
+    ledger
+        .retried
+        .fetch_add(committed.attempts() as usize - 1, SeqCst);
     committed.stamp().version()
 }
 
@@ -104,7 +128,11 @@ fn sixteen_writers_lose_no_update() {
             let (entity, ledger) = (entity.clone(), Arc::clone(ledger));
             move |_| add_one(&entity, &ledger)
         });
-        assert_eq!(versions.iter().copied().collect::<BTreeSet<_>>(), (1..=16).collect(), "each version once");
+        assert_eq!(
+            versions.iter().copied().collect::<BTreeSet<_>>(),
+            (1..=16).collect(),
+            "each version once"
+        );
         assert_eq!(entity.read(|value| value.number), 16);
     });
 }
@@ -129,13 +157,19 @@ fn readers_of_all_kinds_see_versions_in_order() {
                 4 => {
                     let seen = [(); 3].map(|()| entity.snapshot());
                     assert!(seen.iter().is_sorted_by_key(|snapshot| snapshot.stamp()));
-                    assert!(seen.iter().all(|snapshot| snapshot.number == snapshot.stamp().version()));
+                    assert!(
+                        seen.iter()
+                            .all(|snapshot| snapshot.number == snapshot.stamp().version())
+                    );
                 }
                 _ => {
                     let guard = snapcell::pin();
                     let seen = [(); 3].map(|()| entity.load(&guard));
                     assert!(seen.iter().is_sorted_by_key(|loaded| loaded.stamp()));
-                    assert!(seen.iter().all(|loaded| loaded.number == loaded.stamp().version()));
+                    assert!(
+                        seen.iter()
+                            .all(|loaded| loaded.number == loaded.stamp().version())
+                    );
                 }
             }
         });

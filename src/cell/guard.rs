@@ -55,6 +55,9 @@ impl fmt::Debug for Guard {
 /// Commits do this by themselves, a little with each. What a thread replaced last waits for its next
 /// commits, though, or for its end, or for this. Destructors of values run in here.
 ///
+/// A thread has ended when it has been joined. (`std::thread::scope` returns a little earlier, when
+/// what is local to its threads may not have ended yet.)
+///
 /// # Progress
 /// Waits for nobody: if a guard is in the way, here or on another thread, it gives up and leaves
 /// the rest for later. [`reclamation_lag`] tells how much that is.
@@ -86,8 +89,9 @@ pub struct Lag {
 
 /// What has been replaced and still waits to be freed, on all threads.
 ///
-/// Some hundred nodes for each committing thread are normal: frees come in groups. A number that
-/// grows tells of a guard that is held for long.
+/// Some hundred nodes for each committing thread are normal, since frees come in groups, and some
+/// thousand where more threads than cores lose their slice of time under a guard. A number that grows
+/// and grows tells of a guard that is held for long.
 ///
 /// The sum is exact while no other thread commits.
 ///

@@ -28,6 +28,12 @@ struct Block<T, X> {
     extras: Option<Box<X>>,
 }
 
+#[cfg(not(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle)))]
+const _: () = assert!(
+    size_of::<Block<u64, u64>>() == 3 * size_of::<usize>(),
+    "a block is three words"
+);
+
 /// Counts beyond this abort, as `Arc`'s do.
 const MOST: usize = isize::MAX as usize;
 

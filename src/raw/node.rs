@@ -78,15 +78,16 @@ impl<T> Node<T> {
     /// # Safety
     /// 1. `node` is a `Node<T>` that nobody else refers to. 2. It is called once.
     unsafe fn end_erased(node: *mut ()) {
-        let node = node.cast::<Node<T>>();
+        // SAFETY: a node is not null.
+        let node = unsafe { NonNull::new_unchecked(node.cast::<Node<T>>()) };
         // SAFETY: (1) the node is ours and alive.
-        unsafe { &(*node).header }.life.end();
+        unsafe { node.as_ref() }.header.life.end();
         // SAFETY: (1) the field lies in a node of ours.
-        let value = unsafe { &raw mut (*node).value };
+        let value = unsafe { &raw mut (*node.as_ptr()).value };
         // SAFETY: (2) the value is dropped here and nowhere else.
         quietly(|| unsafe { ptr::drop_in_place(value) });
         // SAFETY: the memory came from the pool with this layout, and nothing lives in it now.
-        unsafe { pool::give(NonNull::new_unchecked(node.cast()), Self::LAYOUT) };
+        unsafe { pool::give(node.cast(), Self::LAYOUT) };
     }
 
     /// Gives up the head's count of a node whose grace is over.

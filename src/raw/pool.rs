@@ -60,12 +60,14 @@ per_thread! {
 
 impl Pool {
     const fn new() -> Self {
-        const EMPTY: Cell<List> = Cell::new(List {
-            first: ptr::null_mut(),
-            len: 0,
-        });
+        let lists = [const {
+            Cell::new(List {
+                first: ptr::null_mut(),
+                len: 0,
+            })
+        }; CLASSES];
         Pool {
-            lists: [EMPTY; CLASSES],
+            lists,
             bytes: Cell::new(0),
         }
     }

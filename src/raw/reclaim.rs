@@ -35,11 +35,7 @@ use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Retirements between two beacons. One in models, so that rings, marks and orphans happen there.
-const BEACON: u64 = if cfg!(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle)) {
-    1
-} else {
-    256
-};
+const BEACON: u64 = if MODEL { 1 } else { 256 };
 /// What one commit releases of what is ripe: more than it retires, so that a ring gets shorter.
 const RELEASES: usize = 2;
 /// Rounds without progress after which [`Reclaim::reclaim`] takes it that a reader is in the way.
