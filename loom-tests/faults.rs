@@ -30,6 +30,7 @@ const MODELS: &[&Model] = &[
     &crate::pool::memory_crosses_threads::MODEL,
     &crate::pool::recycling_waits_for_guards::MODEL,
     &crate::read::one_guard::MODEL,
+    &crate::read::two_commits_and_a_reader::MODEL,
     &crate::read::two_pins::MODEL,
     &crate::read::two_writers_and_a_reader::MODEL,
     &crate::reader::replacement_with_reuse::MODEL,

@@ -58,10 +58,32 @@ model! {
 }
 
 model! {
+    /// Two commits on one snapshot, and a read.
+    /// Invariant: one of them wins, and the reader sees what was before or what won.
+    two_commits_and_a_reader {
+        bound: Some(5),
+        kills: [SuccessAfterLostCas, FreeAtOnce],
+        outcomes: ["0 then 1", "1 then 1", "0 then 2", "2 then 2"],
+    }
+    |world| {
+        let entity = world.entity(0);
+        let base = entity.snapshot();
+        let writers = [1, 2].map(|number| {
+            let (entity, base, value) = (entity.clone(), base.clone(), world.value(number));
+            spawn(move || entity.try_commit_on(&base, value).is_ok())
+        });
+        let seen = entity.read(|value| value.number());
+        let won = writers.map(|writer| writer.join().unwrap());
+        assert_ne!(won[0], won[1], "one commit wins");
+        format!("{seen} then {}", if won[0] { 1 } else { 2 })
+    }
+}
+
+model! {
     /// Two updates and a read.
     /// Invariant: the reader sees a state that existed: the first, one in between, or the last.
     two_writers_and_a_reader {
-        bound: None,
+        bound: Some(4),
         kills: [SuccessAfterLostCas, FreeAtOnce],
         outcomes: [
             "0 of 0 1 11, tried 1", "1 of 0 1 11, tried 1", "11 of 0 1 11, tried 1",

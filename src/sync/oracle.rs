@@ -136,7 +136,7 @@ impl Drop for Guard {
 pub fn begin() {
     let left = LEDGER.with_borrow_mut(|ledger| std::mem::replace(ledger, Ledger::new()));
     // What a failed execution left refers to words that are gone: it must not run, nor be dropped.
-    std::mem::forget(left);
+    std::mem::forget(left.deferred);
     // Now, and so before any thread is spawned: a later first use would order threads.
     GRACE.fetch_add(0, contract::DEFER);
 }
