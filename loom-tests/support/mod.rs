@@ -6,7 +6,7 @@
 //! After each execution everything is reclaimed, and each value must have been dropped exactly once.
 
 use snapcell::Entity;
-use snapcell::internals::Fault;
+use snapcell::internals::{Fault, Weakening};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -226,6 +226,14 @@ pub(crate) fn check(model: &Model) {
         "this is the model command without the model cfg: RUSTFLAGS (or CARGO_TARGET_…_RUSTFLAGS) in the \
          environment replaces the flags of the alias; unset it"
     );
+    if let Ok(fault) = std::env::var("SNAPCELL_FAULT") {
+        let known = Fault::ALL.iter().any(|known| format!("{known:?}") == fault)
+            || Weakening::all().any(|known| known.to_string() == fault);
+        assert!(
+            known,
+            "SNAPCELL_FAULT={fault} names neither a fault nor a weaker ordering"
+        );
+    }
     let seen = Arc::new(Mutex::new(BTreeSet::new()));
     let executions = Arc::new(AtomicUsize::new(0));
     let body = model.body;

@@ -4,7 +4,6 @@
 #![forbid(unsafe_code)]
 
 use super::guard::Guard;
-use super::reader::Reader;
 use super::snapshot::{Loaded, Snapshot};
 use crate::clock::{Clock, Reading};
 use crate::raw::reclaim::{Reclaim, Reclaimer};
@@ -141,12 +140,6 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
     pub fn snapshot(&self) -> Snapshot<T> {
         let guard = Reclaimer::pin();
         Snapshot(self.head().load(&guard).hold())
-    }
-
-    /// A cached reader: its own handle of this entity, with the snapshot that it saw last.
-    #[must_use]
-    pub fn reader(&self) -> Reader<T, E> {
-        Reader::new(self.clone())
     }
 
     /// Whether somebody has committed since `base` was read: whether a commit on `base` would be

@@ -32,14 +32,20 @@ pub struct Reader<T: Send + Sync + 'static, E: 'static = Infallible> {
     seen: Snapshot<T>,
 }
 
-impl<T: Send + Sync + 'static, E: 'static> Reader<T, E> {
-    pub(super) fn new(entity: Entity<T, E>) -> Self {
-        let seen = entity.snapshot();
-        let reader = Reader { entity, seen };
+impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
+    /// A cached reader: its own handle of this entity, with the snapshot that it saw last.
+    #[must_use]
+    pub fn reader(&self) -> Reader<T, E> {
+        let reader = Reader {
+            entity: self.clone(),
+            seen: self.snapshot(),
+        };
         reader.plant();
         reader
     }
+}
 
+impl<T: Send + Sync + 'static, E: 'static> Reader<T, E> {
     /// The current snapshot.
     ///
     /// # Linearization
@@ -99,7 +105,7 @@ impl<T: Send + Sync + 'static, E: 'static> Reader<T, E> {
 
 impl<T: Send + Sync + 'static, E: 'static> Clone for Reader<T, E> {
     fn clone(&self) -> Self {
-        Reader::new(self.entity.clone())
+        self.entity.reader()
     }
 }
 

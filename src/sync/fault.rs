@@ -4,6 +4,9 @@
 //! `SNAPCELL_FAULT` set to its name, and not even there in an ordinary build. `cargo loom-faults`
 //! starts one process for each fault and each model that claims to notice it.
 
+#[cfg(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle, snapcell_fault))]
+use std::sync::OnceLock;
+
 /// A mistake that can be planted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(
@@ -68,61 +71,24 @@ pub(crate) const fn planted(_fault: Fault) -> bool {
     false
 }
 
+/// Whether this process was started with the fault.
 #[cfg(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle, snapcell_fault))]
-pub(crate) use switched::planted;
-#[cfg(any(snapcell_model, snapcell_epoch_model))]
-pub(crate) use switched::weakened;
+pub(crate) fn planted(fault: Fault) -> bool {
+    static PLANTED: OnceLock<Option<Fault>> = OnceLock::new();
+    let find = || {
+        Fault::ALL
+            .iter()
+            .copied()
+            .find(|fault| Some(format!("{fault:?}").as_str()) == asked_for())
+    };
+    *PLANTED.get_or_init(find) == Some(fault)
+}
 
-/// The switches of the builds that have them.
+/// What `SNAPCELL_FAULT` asks for: the name of a fault, or of a weaker ordering.
 #[cfg(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle, snapcell_fault))]
-mod switched {
-    use super::Fault;
-    #[cfg(any(snapcell_model, snapcell_epoch_model))]
-    use crate::sync::orderings::Weakening;
-    use std::sync::OnceLock;
-
-    /// What `SNAPCELL_FAULT` asks for.
-    enum Plant {
-        Nothing,
-        Logic(Fault),
-        #[cfg(any(snapcell_model, snapcell_epoch_model))]
-        Order(Weakening),
-    }
-
-    static PLANT: OnceLock<Plant> = OnceLock::new();
-
-    fn plant() -> &'static Plant {
-        PLANT.get_or_init(|| {
-            let Some(name) = std::env::var("SNAPCELL_FAULT")
-                .ok()
-                .filter(|name| !name.is_empty())
-            else {
-                return Plant::Nothing;
-            };
-            if let Some(&fault) = Fault::ALL.iter().find(|fault| format!("{fault:?}") == name) {
-                return Plant::Logic(fault);
-            }
-            #[cfg(any(snapcell_model, snapcell_epoch_model))]
-            if let Some(weakening) =
-                Weakening::all().find(|weakening| weakening.to_string() == name)
-            {
-                return Plant::Order(weakening);
-            }
-            panic!("SNAPCELL_FAULT={name} names neither a fault nor a weakening of this build");
-        })
-    }
-
-    /// Whether this process was started with the fault.
-    pub(crate) fn planted(fault: Fault) -> bool {
-        matches!(plant(), Plant::Logic(planted) if *planted == fault)
-    }
-
-    /// The weakening that this process was started with.
-    #[cfg(any(snapcell_model, snapcell_epoch_model))]
-    pub(crate) fn weakened() -> Option<&'static Weakening> {
-        match plant() {
-            Plant::Order(weakening) => Some(weakening),
-            _ => None,
-        }
-    }
+pub(super) fn asked_for() -> Option<&'static str> {
+    static ASKED_FOR: OnceLock<Option<String>> = OnceLock::new();
+    ASKED_FOR
+        .get_or_init(|| std::env::var("SNAPCELL_FAULT").ok())
+        .as_deref()
 }

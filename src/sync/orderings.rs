@@ -58,9 +58,7 @@ impl Site {
     #[inline(always)]
     pub(crate) fn ordering(self) -> Ordering {
         #[cfg(any(snapcell_model, snapcell_epoch_model))]
-        if let Some(weaker) =
-            super::fault::weakened().and_then(|weakening| weakening.applies(self.index, false))
-        {
+        if let Some(weaker) = Weakening::planted(self.index, false) {
             return weaker;
         }
         self.ordering
@@ -69,9 +67,7 @@ impl Site {
     #[inline(always)]
     pub(crate) fn on_failure(self) -> Ordering {
         #[cfg(any(snapcell_model, snapcell_epoch_model))]
-        if let Some(weaker) =
-            super::fault::weakened().and_then(|weakening| weakening.applies(self.index, true))
-        {
+        if let Some(weaker) = Weakening::planted(self.index, true) {
             return weaker;
         }
         self.on_failure
@@ -222,10 +218,16 @@ impl Weakening {
         }
     }
 
-    /// The weaker ordering, if the access in question is the one that this weakens.
+    /// The weaker ordering, if this process was started with one of this access.
     #[cfg(any(snapcell_model, snapcell_epoch_model))]
-    fn applies(&self, index: usize, of_failure: bool) -> Option<Ordering> {
-        (self.index == index && self.of_failure == of_failure).then_some(self.weaker)
+    fn planted(index: usize, of_failure: bool) -> Option<Ordering> {
+        static PLANTED: std::sync::OnceLock<Option<Weakening>> = std::sync::OnceLock::new();
+        let find = || {
+            let name = super::fault::asked_for()?;
+            Weakening::all().find(|weakening| weakening.to_string() == name)
+        };
+        let planted = PLANTED.get_or_init(find).as_ref()?;
+        (planted.index == index && planted.of_failure == of_failure).then_some(planted.weaker)
     }
 }
 
