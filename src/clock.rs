@@ -96,14 +96,21 @@ impl ManualClock {
         ManualClock(Arc::new(AtomicU64::new(0)))
     }
 
-    /// Moves the clock forward.
+    /// Moves the clock forward. It stops after 584 years.
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(nanoseconds(by), site::CLOCK_SET);
+        let mut now = self.now();
+        while let Err(newer) = self.0.compare_exchange(
+            now,
+            now.saturating_add(nanoseconds(by)),
+            site::CLOCK_ADVANCE,
+        ) {
+            now = newer;
+        }
     }
 
     /// Puts the clock to a time, earlier ones included.
     pub fn set(&self, to: Duration) {
-        self.0.swap(nanoseconds(to), site::CLOCK_SET);
+        self.0.store(nanoseconds(to), site::CLOCK_SET);
     }
 
     /// What the clock shows, in nanoseconds.

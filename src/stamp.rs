@@ -92,7 +92,10 @@ impl Stamp {
 impl fmt::Display for Stamp {
     /// `version@nanoseconds`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.version, self.time)
+        match f.width() {
+            None => write!(f, "{}@{}", self.version, self.time),
+            Some(_) => f.pad(&format!("{}@{}", self.version, self.time)),
+        }
     }
 }
 
@@ -109,19 +112,17 @@ impl FromStr for Stamp {
     type Err = ParseStampError;
 
     fn from_str(text: &str) -> Result<Self, ParseStampError> {
-        let error = || ParseStampError {
-            text: text.to_owned(),
+        let parse = || {
+            let (version, time) = text.split_once('@')?;
+            Some(Stamp::new(version.parse().ok()?, time.parse().ok()?))
         };
-        // `u64::from_str` takes a leading plus; a stamp has one spelling only.
-        let number = |digits: &str| match digits.parse() {
-            Ok(number) if !digits.starts_with('+') => Ok(number),
-            _ => Err(error()),
-        };
-        let (version, time) = text.split_once('@').ok_or_else(error)?;
-        Ok(Stamp {
-            version: number(version)?,
-            time: number(time)?,
-        })
+        // A stamp has one spelling only: no plus, no leading zeros.
+        match parse() {
+            Some(stamp) if stamp.to_string() == text => Ok(stamp),
+            _ => Err(ParseStampError {
+                text: text.to_owned(),
+            }),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::entity::Entity;
 use super::snapshot::{Loaded, Snapshot};
 use crate::clock::Reading;
 use crate::raw::reclaim;
-use crate::raw::{Draft, Publication, Seen};
+use crate::raw::{Draft, Publication, Seen, quietly};
 use crate::stamp::Stamp;
 use std::convert::Infallible;
 use std::error::Error;
@@ -84,8 +84,13 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
     /// Replaces the current snapshot if it is `base`, the very one.
     ///
     /// As [`try_commit`](Entity::try_commit), but a snapshot of another entity is refused whatever
-    /// its stamp, and the head needn't be loaded.
+    /// its stamp.
     ///
+    /// # Linearization
+    /// Success: the compare-and-exchange on the head. Refusal: the load, or the failed
+    /// compare-and-exchange, that found another snapshot.
+    /// # Progress
+    /// Lock-free, and without a loop after the pin: one compare-and-exchange at most.
     /// # Errors
     /// As [`try_commit`](Entity::try_commit).
     ///
@@ -105,6 +110,10 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
     ) -> Result<Committed<'_, T>, CommitError<T, E>> {
         let reading = self.prepare();
         let expected = base.stamp();
+        // Nobody should judge a value that is refused anyway, or count on from a foreign stamp.
+        if !self.head().is(&base.0) {
+            return Err(self.refused(proposed, expected, Refusal::Conflict));
+        }
         let draft = match self.draft(expected, reading, proposed) {
             Ok(draft) => draft,
             Err((proposed, refusal)) => return Err(self.refused(proposed, expected, refusal)),
@@ -191,21 +200,38 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         mine: T,
         mut merge: impl FnMut(Merge<'_, T>) -> Option<T>,
     ) -> Result<Committed<'_, T>, CommitError<T, E>> {
+        let result = self.commit_or_merge_by(base, mine, &mut merge);
+        // Not after the return: were its destructor to panic then, the result would be leaked, and
+        // its guard with it.
+        drop(merge);
+        result
+    }
+
+    fn commit_or_merge_by(
+        &self,
+        base: &Snapshot<T>,
+        mine: T,
+        merge: &mut impl FnMut(Merge<'_, T>) -> Option<T>,
+    ) -> Result<Committed<'_, T>, CommitError<T, E>> {
         let expected = base.stamp();
-        let reading = self.prepare();
-        let draft = match self.draft(expected, reading, mine) {
-            Ok(draft) => draft,
-            Err((mine, refusal)) => return Err(self.refused(mine, expected, refusal)),
-        };
-        let mine = match self.head().commit_on(&base.0, draft) {
-            Ok(publication) => {
-                return Ok(Committed {
-                    publication,
-                    attempts: 1,
-                });
-            }
-            Err((_, draft)) => draft.empty().0,
-        };
+        let mut mine = mine;
+        // As it is, if nobody was faster.
+        if self.head().is(&base.0) {
+            let reading = self.prepare();
+            let draft = match self.draft(expected, reading, mine) {
+                Ok(draft) => draft,
+                Err((mine, refusal)) => return Err(self.refused(mine, expected, refusal)),
+            };
+            mine = match self.head().commit_on(&base.0, draft) {
+                Ok(publication) => {
+                    return Ok(Committed {
+                        publication,
+                        attempts: 1,
+                    });
+                }
+                Err((_, draft)) => draft.empty().0,
+            };
+        }
         let mut backoff = Backoff::new();
         for attempts in 2.. {
             let reading = self.prepare();
@@ -221,11 +247,15 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
             };
             let draft = match self.draft(theirs.stamp(), reading, merged) {
                 Ok(draft) => draft,
-                Err((_, refusal)) => return Err(CommitError::new(mine, theirs, expected, refusal)),
+                Err((merged, refusal)) => {
+                    quietly(|| drop(merged));
+                    return Err(CommitError::new(mine, theirs, expected, refusal));
+                }
             };
             let tried = theirs.address();
             match attempt.commit(draft) {
                 Ok(publication) => {
+                    quietly(|| drop(mine));
                     return Ok(Committed {
                         publication,
                         attempts,
@@ -325,7 +355,7 @@ impl<T> Committed<'_, T> {
         self.publication.published().stamp()
     }
 
-    /// How many attempts it took, the successful one included.
+    /// How many attempts it took, the successful one included. (A merge is the second at least.)
     #[inline]
     #[must_use]
     pub fn attempts(&self) -> u32 {

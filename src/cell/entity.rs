@@ -12,6 +12,7 @@ use crate::stamp::Stamp;
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 /// Shared state: one current, immutable snapshot that a commit replaces as a whole.
 ///
@@ -212,6 +213,10 @@ impl<T: Send + Sync + 'static, E: 'static> Clone for Entity<T, E> {
     }
 }
 
+/// Whatever panics, an entity is as it was: values are immutable, and a change is published whole.
+impl<T: Send + Sync + RefUnwindSafe + 'static, E: 'static> UnwindSafe for Entity<T, E> {}
+impl<T: Send + Sync + RefUnwindSafe + 'static, E: 'static> RefUnwindSafe for Entity<T, E> {}
+
 /// The current value and its stamp. Never blocks, and shows one moment.
 impl<T: fmt::Debug + Send + Sync + 'static, E: 'static> fmt::Debug for Entity<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -277,7 +282,10 @@ impl<T: Send + Sync + 'static> Builder<T> {
     /// The entity.
     #[must_use]
     pub fn build(self) -> Entity<T> {
-        self.finish()
+        match self.try_build() {
+            Ok(entity) => entity,
+            Err(Invalid { error, .. }) => match error {},
+        }
     }
 
     /// Refuses values: `validate` looks at each before it is published, the first one included, and
@@ -320,32 +328,21 @@ impl<T: Send + Sync + 'static, E: 'static> Builder<T, E> {
     /// # Errors
     /// [`Invalid`] gives the value back with the validator's error.
     pub fn try_build(self) -> Result<Entity<T, E>, Invalid<T, E>> {
-        match self
-            .validate
-            .as_ref()
-            .map_or(Ok(()), |validate| validate(&self.value))
-        {
-            Ok(()) => Ok(self.finish()),
-            Err(error) => Err(Invalid {
-                value: self.value,
-                error,
-            }),
-        }
-    }
-
-    fn finish(self) -> Entity<T, E> {
         let Builder {
             value,
             clock,
             born,
             validate,
         } = self;
+        if let Some(Err(error)) = validate.as_ref().map(|validate| validate(&value)) {
+            return Err(Invalid { value, error });
+        }
         let stamp = born.unwrap_or_else(|| Stamp::new(0, clock.reading().at_birth()));
         let extras = Extras { clock, validate };
-        Entity(Handle::new(
+        Ok(Entity(Handle::new(
             Draft::new(stamp, value),
             Some(Box::new(extras)),
-        ))
+        )))
     }
 }
 
@@ -360,12 +357,21 @@ impl<T, E> fmt::Debug for Builder<T, E> {
 }
 
 /// A first value that the entity's own validator refuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Invalid<T, E> {
     /// The value.
     pub value: T,
     /// What the validator says.
     pub error: E,
+}
+
+/// Without the value: it need not be printable.
+impl<T, E: fmt::Debug> fmt::Debug for Invalid<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invalid")
+            .field("error", &self.error)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<T, E: fmt::Display> fmt::Display for Invalid<T, E> {
@@ -374,7 +380,7 @@ impl<T, E: fmt::Display> fmt::Display for Invalid<T, E> {
     }
 }
 
-impl<T: fmt::Debug, E: Error + 'static> Error for Invalid<T, E> {
+impl<T, E: Error + 'static> Error for Invalid<T, E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&self.error)
     }

@@ -103,6 +103,7 @@ impl<T: Send + Sync + 'static, E: 'static> Reader<T, E> {
     }
 }
 
+/// A new reader of the same entity: what it has seen is what is current now.
 impl<T: Send + Sync + 'static, E: 'static> Clone for Reader<T, E> {
     fn clone(&self) -> Self {
         self.entity.reader()

@@ -116,10 +116,15 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         // Written where it is to stay: for a large value, a copy saved.
         let draft =
             |seen: Seen<'_, T>, stamp| Ok(Some(Vacant::new().fill(stamp, || f(seen.value()))));
-        match self.drive(retry, draft)? {
-            Updated::Committed(committed) => Ok(committed),
-            Updated::Unchanged(_) => unreachable!("each attempt has a draft"),
-        }
+        let result = match self.drive(retry, draft) {
+            Ok(Updated::Committed(committed)) => Ok(committed),
+            Ok(Updated::Unchanged(_)) => unreachable!("each attempt has a draft"),
+            Err(error) => Err(error),
+        };
+        // Not after the return: were its destructor to panic then, the result would be leaked, and
+        // its guard with it.
+        drop(f);
+        result
     }
 
     /// As [`try_update`](Entity::try_update), with a bound on the retries.
@@ -134,7 +139,10 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
     ) -> Result<Updated<'_, T>, UpdateError<T, F, E>> {
         let draft =
             |seen: Seen<'_, T>, stamp| Ok(f(seen.value())?.map(|value| Draft::new(stamp, value)));
-        self.drive(retry, draft)
+        let result = self.drive(retry, draft);
+        // As in `update_with`.
+        drop(f);
+        result
     }
 
     /// The loop that they all are; `draft` makes the node that is to follow the one that was seen.
@@ -361,7 +369,7 @@ impl<T, F: fmt::Display, E: fmt::Display> fmt::Display for UpdateError<T, F, E> 
             } => {
                 write!(
                     f,
-                    "{attempts} attempts lost, the last one to {}",
+                    "gave up after attempt {attempts}, which lost to {}",
                     current.stamp()
                 )
             }

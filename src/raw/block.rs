@@ -9,7 +9,7 @@
 //! HANDLE_RELEASE → HANDLE_LAST: what was done through any handle comes before the end. Checked by
 //! `loom-tests/drop.rs`.
 
-use super::end::quietly;
+use super::end::{Dead, quietly};
 use super::head::Head;
 use super::node::{Draft, Held};
 use super::pool;
@@ -107,8 +107,26 @@ impl<T: Send + Sync + 'static, X> Handle<T, X> {
         let Block { extras, .. } = unsafe { self.0.read() };
         // SAFETY: (1), (2): it came from the pool with this layout, and nothing lives in it.
         unsafe { pool::give(self.0.cast(), Self::LAYOUT) };
-        quietly(|| drop(extras));
+        if let Some(extras) = extras {
+            let extras = Dead {
+                node: Box::into_raw(extras).cast(),
+                end: Self::end_extras,
+            };
+            // SAFETY: (1) they were the block's.
+            unsafe { extras.bury() };
+        }
         held
+    }
+}
+
+impl<T: Send + Sync + 'static, X> Handle<T, X> {
+    /// # Safety
+    /// 1. `extras` came from a `Box<X>`. 2. It is called once.
+    unsafe fn end_extras(extras: *mut ()) {
+        // SAFETY: (1), (2).
+        let extras = unsafe { Box::from_raw(extras.cast::<X>()) };
+        // A validator may own anything, other entities included.
+        quietly(|| drop(extras));
     }
 }
 

@@ -78,7 +78,7 @@ impl Dead {
 }
 
 /// Runs a destructor; a panic ends here.
-pub(super) fn quietly(destructor: impl FnOnce()) {
+pub(crate) fn quietly(destructor: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(destructor)) {
         PANICS.fetch_add(1, site::GAUGE_ADD);
         // The payload has a destructor too, which is as free to panic. It gets one try.

@@ -13,7 +13,7 @@ mod project;
 pub(crate) mod reclaim;
 
 pub(crate) use block::Handle;
-pub(crate) use end::caught_panics;
+pub(crate) use end::{caught_panics, quietly};
 pub(crate) use head::{Head, Publication};
 pub(crate) use node::{Draft, Held, Seen, Vacant};
 pub(crate) use project::Projection;

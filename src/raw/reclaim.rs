@@ -31,6 +31,7 @@ use crate::sync::orderings::site;
 use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, global, per_thread};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -119,11 +120,15 @@ impl Reclaim for Beacon {
 
     #[inline]
     unsafe fn retire(guard: &Guard, retired: Retired) {
+        let node = retired.node;
         let mut retired = Some(retired);
-        let kept = RING.try_with(|ring| ring.retire(guard, retired.take()));
-        if kept.is_err() {
+        if RING
+            .try_with(|ring| ring.retire(guard, retired.take()))
+            .is_err()
+        {
             // This thread is past its own end. A ring for one: its end makes it an orphan at once.
             Ring::new().retire(guard, retired.take());
+            let _ = LATE.try_with(|late| late.note(node));
         }
     }
 
@@ -134,9 +139,15 @@ impl Reclaim for Beacon {
     }
 
     fn reclaim() {
+        // What waits somewhere may have its mark deferred, and a round runs some marks only.
+        let marks = if MODEL {
+            0
+        } else {
+            THREADS.try_lock().map_or(0, |threads| sum(&threads).0) / BEACON as usize
+        };
         let mut stagnant = 0;
         let mut left = usize::MAX;
-        while stagnant < ROUNDS {
+        while stagnant < ROUNDS + marks {
             let guard = Beacon::pin();
             let _ = RING.try_with(|ring| ring.light_if_needed(&guard));
             guard.grace.flush();
@@ -148,7 +159,7 @@ impl Reclaim for Beacon {
                 break;
             }
             stagnant = if now < left { 0 } else { stagnant + 1 };
-            left = now;
+            left = left.min(now);
         }
     }
 }
@@ -391,27 +402,64 @@ impl Batch {
 /// How many retirements this thread has made, and so what it retires from now on.
 #[inline]
 pub(crate) fn position() -> u64 {
-    RING.try_with(|ring| ring.retired.get()).unwrap_or(0)
+    RING.try_with(|ring| ring.retired.get())
+        .or_else(|_| LATE.try_with(|late| late.retired.get()))
+        .unwrap_or(0)
 }
 
 /// Whether this thread has retired `node` since `position`, under a guard that still lives.
 #[cold]
 pub(crate) fn retired_since(position: u64, node: *const ()) -> bool {
     RING.try_with(|ring| {
-        let since = ring.retired.get().saturating_sub(position);
+        let since = ring.retired.get().saturating_sub(position) as usize;
         let waiting = ring.waiting.borrow();
         waiting
             .iter()
             .rev()
-            .take(since as usize)
+            .take(since)
             .any(|retired| ptr::eq(retired.node, node))
     })
+    .or_else(|_| LATE.try_with(|late| late.has(position, node)))
     .unwrap_or(false)
+}
+
+/// What a thread retired last after its ring was gone. Without a destructor, so that it is there to
+/// the very end.
+struct Late {
+    retired: Cell<u64>,
+    last: [Cell<*const ()>; LATE_NODES],
+}
+
+/// A closure that commits more often than this, of which the first time to its own entity, while its
+/// thread's locals are being destroyed, is not found out.
+const LATE_NODES: usize = 8;
+
+per_thread! {
+    static LATE: ManuallyDrop<Late> = ManuallyDrop::new(Late {
+        retired: Cell::new(0),
+        last: [const { Cell::new(ptr::null()) }; LATE_NODES],
+    });
+}
+
+impl Late {
+    fn note(&self, node: *const ()) {
+        self.last[self.retired.get() as usize % LATE_NODES].set(node);
+        self.retired.set(self.retired.get() + 1);
+    }
+
+    fn has(&self, position: u64, node: *const ()) -> bool {
+        let retired = self.retired.get();
+        let since = retired.saturating_sub(position).min(LATE_NODES as u64);
+        (retired - since..retired).any(|n| self.last[n as usize % LATE_NODES].get() == node)
+    }
 }
 
 /// Nodes and bytes that wait for their grace, of all threads.
 pub(crate) fn lag() -> (usize, usize) {
-    let threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    sum(&THREADS.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn sum(threads: &[Weak<Shared>]) -> (usize, usize) {
     let orphaned = (
         ORPHANED_NODES.load(site::GAUGE_LOAD),
         ORPHANED_BYTES.load(site::GAUGE_LOAD),

@@ -156,7 +156,9 @@ sites! {
         "A gauge with several writers orders nothing either.";
     CLOCK_LOAD: Load Relaxed, pairs with "-", models [],
         "A manual clock is a number; stamps never go backwards whatever it says.";
-    CLOCK_SET: ReadModifyWrite Relaxed, pairs with "-", models [],
+    CLOCK_ADVANCE: CompareExchange Relaxed / Relaxed, pairs with "-", models [],
+        "As CLOCK_LOAD.";
+    CLOCK_SET: Store Relaxed, pairs with "-", models [],
         "As CLOCK_LOAD.";
 }
 
