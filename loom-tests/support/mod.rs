@@ -203,7 +203,7 @@ pub(crate) fn spawn<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -
     #[cfg(not(snapcell_model))]
     #[allow(
         clippy::disallowed_methods,
-        reason = "this is the place that the ban points to"
+        reason = "as with loom, threads of a model own what they look at, and are joined"
     )]
     return std::thread::spawn(f);
 }
@@ -258,16 +258,16 @@ pub(crate) fn check(model: &Model) {
         .iter()
         .map(|&outcome| outcome.to_owned())
         .collect();
+    // The test runner has printed the name.
     println!(
-        "{:<40} {:>9} executions {:>8.2} s  {:<9} {} of {} outcomes",
-        model.test_name(),
+        "{} executions, {}, {:.2} s, {} of {} outcomes",
         executions.load(SeqCst),
-        start.elapsed().as_secs_f64(),
         match model.bound {
             _ if !cfg!(snapcell_model) => "threads".to_owned(),
             Some(bound) => format!("bound {bound}"),
             None => "unbounded".to_owned(),
         },
+        start.elapsed().as_secs_f64(),
         seen.len(),
         expected.len(),
     );
