@@ -90,3 +90,55 @@ model! {
         format!("{mine} {theirs} {}", entity.read(|value| value.number()))
     }
 }
+
+model! {
+    /// A commit that is looked at while another one replaces what it published, and reclaims it.
+    /// Invariant: what a `Committed` shows lives as long as it does.
+    a_committed_keeps_what_it_shows {
+        bound: Some(4),
+        kills: [CommittedRepins],
+        outcomes: ["0 1", "2 1"],
+    }
+    |world| {
+        let entity = world.entity(0);
+        let other = {
+            let (entity, value) = (entity.clone(), world.value(2));
+            spawn(move || {
+                drop(entity.replace(value));
+                snapcell::reclaim();
+            })
+        };
+        let committed = entity.replace(world.value(1));
+        let seen = format!("{} {}", committed.previous().number(), committed.current().number());
+        drop(committed);
+        other.join().unwrap();
+        seen
+    }
+}
+
+model! {
+    /// A commit loses to one that is itself replaced and reclaimed.
+    /// Invariant: the loser is told by whom it was beaten, whatever became of that.
+    a_loser_keeps_the_winner {
+        bound: Some(4),
+        kills: [LoserRepins],
+        outcomes: ["won", "lost to 2", "lost to 3"],
+    }
+    |world| {
+        let entity = world.entity(0);
+        let base = entity.snapshot();
+        let other = {
+            let (entity, values) = (entity.clone(), [2, 3].map(|n| world.value(n)));
+            spawn(move || {
+                for value in values { drop(entity.replace(value)); }
+                snapcell::reclaim();
+            })
+        };
+        let seen = match entity.try_commit_on(&base, world.value(1)) {
+            Ok(_) => String::from("won"),
+            Err(conflict) => format!("lost to {}", conflict.current().number()),
+        };
+        other.join().unwrap();
+        seen
+    }
+}

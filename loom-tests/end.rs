@@ -88,3 +88,22 @@ model! {
         other.join().unwrap().to_string()
     }
 }
+
+model! {
+    /// One thread lets go of the last snapshot, the other wants the value.
+    /// Invariant: the value moves out after the look, or not at all.
+    into_inner_against_a_holder {
+        bound: None,
+        kills: [TakeDespiteHolders],
+        outcomes: ["0, taken", "0, shared"],
+    }
+    |world| {
+        let entity = world.entity(0);
+        let held = entity.snapshot();
+        let other = spawn(move || held.number());
+        let taken = entity.into_inner();
+        let how = if taken.is_ok() { "taken" } else { "shared" };
+        drop(taken);
+        format!("{}, {how}", other.join().unwrap())
+    }
+}

@@ -14,6 +14,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 /// All models.
 const MODELS: &[&Model] = &[
+    &crate::commit::a_committed_keeps_what_it_shows::MODEL,
+    &crate::commit::a_loser_keeps_the_winner::MODEL,
+    &crate::ring::a_release_stops_at_the_mark::MODEL,
+    &crate::end::into_inner_against_a_holder::MODEL,
     &crate::commit::three_writers::MODEL,
     &crate::commit::two_writers::MODEL,
     &crate::commit::two_writers_on_a_snapshot::MODEL,

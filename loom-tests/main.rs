@@ -1,4 +1,5 @@
-//! The models: every interleaving of small programs, with exactly the outcomes derived by hand.
+//! The models: small programs in every interleaving, or in every one with so many preemptions where that
+//! is too many, with exactly the outcomes derived by hand.
 //!
 //! `cargo loom` runs them under loom, `cargo test` on real threads, and `cargo loom-faults` once for
 //! each planted fault and each weaker ordering that they claim to notice.

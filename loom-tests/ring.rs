@@ -46,3 +46,25 @@ model! {
         reader.join().unwrap().to_string()
     }
 }
+
+model! {
+    /// A ring whose front is ripe and whose back is not, since a reader may look at it.
+    /// Invariant: a release stops at the mark.
+    a_release_stops_at_the_mark {
+        bound: None,
+        kills: [ReleasePastMark],
+        outcomes: ["1", "2"],
+    }
+    |world| {
+        let entity = world.entity(0);
+        let first = entity.replace(world.value(1));
+        let reader = {
+            let entity = entity.clone();
+            spawn(move || entity.read(|value| value.number()))
+        };
+        drop(entity.replace(world.value(2)));
+        drop(first);
+        snapcell::reclaim();
+        reader.join().unwrap().to_string()
+    }
+}

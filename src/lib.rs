@@ -44,7 +44,7 @@
 //! stamp    how version and time share a word
 //! sync/    the only door to atomics, with the table of all orderings
 //! ```
-//! Each imports only what lies below it. All unsafe code is in `raw/` and `sync/`.
+//! Each imports only what lies below it. All unsafe code is in `raw/`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod cell;
@@ -88,7 +88,14 @@ pub mod internals {
     pub use crate::sync::orderings::{Access, Row, TABLE, Weakening};
 
     #[cfg(any(snapcell_model, snapcell_shuttle))]
-    pub use crate::sync::oracle::{begin, end};
+    pub use crate::sync::oracle::end;
+
+    /// Starts an execution of a model.
+    #[cfg(any(snapcell_model, snapcell_shuttle))]
+    pub fn begin() {
+        crate::sync::oracle::begin();
+        crate::raw::reclaim::begin();
+    }
 
     /// What the end of a thread does; in models it has to be called before the thread's end.
     #[cfg(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle))]

@@ -1197,3 +1197,33 @@ fn errors_travel_to_other_threads_with_value_and_winner() {
         tally.assert_all_dropped_once(3);
     });
 }
+
+#[test]
+fn a_destructor_elsewhere_is_no_conflict_of_a_closure_with_itself() {
+    /// Counts its end.
+    struct Counted(Entity<u64>);
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.update(|n| n + 1);
+        }
+    }
+    alone(|| {
+        let ends = logical(0_u64);
+        let other = logical(Counted(ends.clone()));
+        // Each closure replaces a value, and what was replaced long ago would like to end by now.
+        for _ in 0..2_000 {
+            ends.update(|n| {
+                other.replace(Counted(ends.clone()));
+                n + 1
+            });
+            let checked = ends.commit_or_merge(&Entity::new(0).snapshot(), 0, |merge| {
+                other.replace(Counted(ends.clone()));
+                Some(*merge.theirs)
+            });
+            assert!(checked.is_ok());
+        }
+        drop(other);
+        snapcell::reclaim();
+        assert_eq!(*ends.snapshot(), 2_000 + 4_001, "the updates, and the ends");
+    });
+}

@@ -1114,6 +1114,65 @@ fn a_destructor_may_commit_to_the_entity_that_it_was_a_value_of() {
 }
 
 #[test]
+fn a_ring_stays_short_though_each_destructor_commits_several_times() {
+    /// Commits to another entity when it ends.
+    struct Noisy(Entity<u64>, usize);
+    impl Drop for Noisy {
+        fn drop(&mut self) {
+            for _ in 0..self.1 {
+                self.0.update(|n| n + 1);
+            }
+        }
+    }
+    alone(|| {
+        for commits in [1, 2, 3, 10] {
+            let count = logical(0);
+            let entity = logical(Noisy(count.clone(), commits));
+            let replaced = fewer_if_slow(100_000);
+            let mut longest = 0;
+            for _ in 0..replaced {
+                entity.replace(Noisy(count.clone(), commits));
+                longest = longest.max(snapcell::reclamation_lag().nodes);
+            }
+            assert!(
+                longest < 20_000,
+                "{commits} commits each: {longest} nodes waited"
+            );
+            drop(entity);
+            snapcell::reclaim();
+            assert_eq!(*count.snapshot(), ((replaced + 1) * commits) as u64);
+        }
+    });
+}
+
+#[test]
+fn orphans_are_not_released_in_one_commit() {
+    alone(|| {
+        let (tally, left) = (Tally::default(), 5_000);
+        let guard = snapcell::pin();
+        elsewhere(|| {
+            let entity = logical(tally.token());
+            for _ in 0..left {
+                entity.replace(tally.token());
+            }
+        });
+        drop(guard);
+        let other = logical(0);
+        let mut most = 0;
+        for _ in 0..100_000 {
+            let before = tally.alive().len();
+            other.replace(1);
+            most = most.max(before - tally.alive().len());
+            if before == 0 {
+                break;
+            }
+        }
+        tally.assert_all_dropped_once(left + 1);
+        assert!(most <= 64, "{most} in one commit");
+    });
+}
+
+#[test]
 fn a_destructor_may_commit_while_commits_drain() {
     alone(|| {
         let counter = logical(0_u64);

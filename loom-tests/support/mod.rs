@@ -127,6 +127,12 @@ impl World {
     fn close(&self) {
         snapcell::reclaim();
         self.assert_dropped(self.0.made.load(SeqCst));
+        #[cfg(snapcell_model)]
+        assert_eq!(
+            snapcell::reclamation_lag(),
+            snapcell::Lag::default(),
+            "the gauges add up"
+        );
     }
 }
 

@@ -32,6 +32,6 @@ impl Backoff {
         if self.losses >= STEPS {
             sync::yield_now();
         }
-        self.losses += 1;
+        self.losses = self.losses.saturating_add(1);
     }
 }

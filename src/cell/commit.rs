@@ -9,7 +9,7 @@ use super::backoff::Backoff;
 use super::entity::Entity;
 use super::snapshot::{Loaded, Snapshot};
 use crate::clock::Reading;
-use crate::raw::reclaim;
+use crate::raw::reclaim::{self, Computing};
 use crate::raw::{Draft, Publication, Seen, quietly};
 use crate::stamp::Stamp;
 use std::convert::Infallible;
@@ -236,8 +236,8 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         for attempts in 2.. {
             let reading = self.prepare();
             let attempt = self.head().attempt();
-            let position = reclaim::position();
             let theirs = attempt.seen();
+            let computing = Computing::begin();
             let Some(merged) = merge(Merge {
                 base,
                 mine: &mine,
@@ -245,6 +245,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
             }) else {
                 return Err(CommitError::new(mine, theirs, expected, Refusal::Conflict));
             };
+            let position = computing.end();
             let draft = match self.draft(theirs.stamp(), reading, merged) {
                 Ok(draft) => draft,
                 Err((merged, refusal)) => {
@@ -269,7 +270,10 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
                         Refusal::SelfConflict,
                     ));
                 }
-                Err(_) => backoff.lost(),
+                Err(lost) => {
+                    drop(lost);
+                    backoff.lost();
+                }
             }
         }
         unreachable!("the loop has no other end")

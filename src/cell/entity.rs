@@ -6,7 +6,7 @@
 use super::guard::Guard;
 use super::snapshot::{Loaded, Snapshot};
 use crate::clock::{Clock, Reading};
-use crate::raw::reclaim::{Reclaim, Reclaimer};
+use crate::raw::reclaim::{Computing, Reclaim, Reclaimer};
 use crate::raw::{Draft, Handle, Head};
 use crate::stamp::Stamp;
 use std::convert::Infallible;
@@ -62,7 +62,13 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 /// let entity = snapcell::Entity::new(&local);
 /// std::thread::spawn(move || entity.replace(&2).attempts());
 /// ```
+/// ```compile_fail,E0308
+/// type Any = snapcell::Entity<for<'a> fn(&'a u8)>;
+/// fn narrowed(entity: Any) -> snapcell::Entity<fn(&'static u8)> { entity }
 /// ```
+/// ```
+/// type Any = snapcell::Entity<for<'a> fn(&'a u8)>;
+/// fn the_same(entity: Any) -> snapcell::Entity<for<'a> fn(&'a u8)> { entity }
 /// snapcell::Entity::new(std::sync::Mutex::new(1));
 /// snapcell::Entity::new(std::sync::Arc::new(1));
 /// let entity = snapcell::Entity::new(&1);
@@ -201,7 +207,10 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
             Some(Extras {
                 validate: Some(validate),
                 ..
-            }) => validate(value),
+            }) => {
+                let _computing = Computing::begin();
+                validate(value)
+            }
             _ => Ok(()),
         }
     }

@@ -89,9 +89,10 @@ pub struct Lag {
 
 /// What has been replaced and still waits to be freed, on all threads.
 ///
-/// Some hundred nodes for each committing thread are normal, since frees come in groups, and some
-/// thousand where more threads than cores lose their slice of time under a guard. A number that grows
-/// and grows tells of a guard that is held for long.
+/// Some hundred nodes for each committing thread are normal, since frees come in groups. More wait for
+/// a while wherever a thread loses its slice of time under a guard: as many as others replace
+/// meanwhile, tens of thousands at full speed. A number that grows and grows tells of a guard that is
+/// held for long.
 ///
 /// The sum is exact while no other thread commits.
 ///

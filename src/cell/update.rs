@@ -13,7 +13,7 @@ use super::backoff::Backoff;
 use super::commit::Committed;
 use super::entity::Entity;
 use super::snapshot::Snapshot;
-use crate::raw::reclaim;
+use crate::raw::reclaim::{self, Computing};
 use crate::raw::{Draft, Seen, Vacant};
 use crate::stamp::Stamp;
 use std::convert::Infallible;
@@ -153,16 +153,16 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         mut draft: impl FnMut(Seen<'_, T>, Stamp) -> Result<Option<Draft<T>>, F>,
     ) -> Result<Updated<'_, T>, UpdateError<T, F, E>> {
         let mut backoff = Backoff::new();
-        let mut attempts = 0;
+        let mut attempts: u32 = 0;
         loop {
-            attempts += 1;
+            attempts = attempts.saturating_add(1);
             let reading = self.prepare();
             let attempt = self.head().attempt();
-            let position = reclaim::position();
             let seen = attempt.seen();
             let Some(stamp) = seen.stamp().next(reading) else {
                 return Err(UpdateError::VersionLimit);
             };
+            let computing = Computing::begin();
             let draft = match draft(seen, stamp) {
                 Ok(Some(draft)) => draft,
                 Ok(None) => return Ok(Updated::Unchanged(Snapshot(seen.hold()))),
@@ -174,6 +174,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
                     error,
                 });
             }
+            let position = computing.end();
             let tried = seen.address();
             match attempt.commit(draft) {
                 Ok(publication) => {
@@ -196,8 +197,12 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
                         attempts,
                     });
                 }
-                // Somebody was faster: from their value, once more. The draft's value ends here.
-                Err(_) => backoff.lost(),
+                // Somebody was faster: from their value, once more. The draft's value and the pin end
+                // before the pause.
+                Err(lost) => {
+                    drop(lost);
+                    backoff.lost();
+                }
             }
         }
     }

@@ -7,7 +7,7 @@
 //!
 //! # Orderings
 //! HANDLE_RELEASE → HANDLE_LAST: what was done through any handle comes before the end. Checked by
-//! `loom-tests/drop.rs`.
+//! `loom-tests/end.rs`.
 
 use super::end::{Dead, quietly};
 use super::head::Head;

@@ -6,9 +6,9 @@
 //! instruction checks version and time and publishes the next ones.
 //!
 //! # Orderings
-//! [fill] the draft is written; [publish] the compare-and-exchange; [load] a reader takes the head.
-//! [fill] → [publish] (HEAD_CAS, Release) → [load] (HEAD_LOAD, Acquire): who sees the pointer sees
-//! the node. A lost [publish] is a [load] of the winner's node, hence Acquire on failure. Checked by
+//! *fill* the draft is written; *publish* the compare-and-exchange; *load* a reader takes the head.
+//! *fill* → *publish* (HEAD_CAS, Release) → *load* (HEAD_LOAD, Acquire): who sees the pointer sees
+//! the node. A lost *publish* is a *load* of the winner's node, hence Acquire on failure. Checked by
 //! `loom-tests/commit.rs` and `loom-tests/read.rs`.
 
 use super::node::{self, Draft, Held, Node, Seen};
@@ -87,7 +87,7 @@ impl<T: Send + Sync + 'static> Head<T> {
     /// 1. Nobody uses the head from now on.
     pub(super) unsafe fn take(&self) -> Held<T> {
         // SAFETY: heads are never null.
-        let node = unsafe { NonNull::new_unchecked(self.word.load(site::HEAD_LOAD)) };
+        let node = unsafe { NonNull::new_unchecked(self.word.load(site::HEAD_TAKE)) };
         // SAFETY: (1) the head's count is given up to this.
         unsafe { Held::from_raw(node) }
     }
@@ -115,37 +115,46 @@ impl<'h, T: Send + Sync + 'static> Attempt<'h, T> {
     /// Replaces the node that was seen by `draft`, unless it is not current any more. Then the
     /// attempt sees the winner's node, and the draft comes back.
     #[inline]
-    pub(crate) fn commit(mut self, draft: Draft<T>) -> Result<Publication<'h, T>, Lost<'h, T>> {
+    pub(crate) fn commit(self, draft: Draft<T>) -> Result<Publication<'h, T>, Lost<'h, T>> {
+        let Attempt { head, guard, seen } = self;
         let node = draft.into_raw();
-        match self
-            .head
+        match head
             .word
-            .compare_exchange(self.seen.as_ptr(), node.as_ptr(), site::HEAD_CAS)
+            .compare_exchange(seen.as_ptr(), node.as_ptr(), site::HEAD_CAS)
         {
             Ok(_) => {}
             Err(_) if planted(Fault::SuccessAfterLostCas) => {}
             Err(winner) => {
+                let guard = unpinned_for_a_moment(guard, Fault::LoserRepins);
                 // SAFETY: heads are never null.
-                self.seen = unsafe { NonNull::new_unchecked(winner) };
+                let seen = unsafe { NonNull::new_unchecked(winner) };
                 // SAFETY: (1) the exchange failed, so it was not published.
-                return Err((self, unsafe { Draft::from_raw(node) }));
+                return Err((Attempt { head, guard, seen }, unsafe {
+                    Draft::from_raw(node)
+                }));
             }
         }
         // SAFETY: (1) our exchange took `seen` out of the head, under `guard`; (2) only the
         // exchange that takes a node out retires it, and no head ever holds a node twice.
-        unsafe { retire(&self.guard, self.seen) };
-        let Attempt {
-            guard,
-            seen: replaced,
-            ..
-        } = self;
+        unsafe { retire(&guard, seen) };
+        let guard = unpinned_for_a_moment(guard, Fault::CommittedRepins);
         Ok(Publication {
             head: PhantomData,
             _guard: guard,
             published: node,
-            replaced,
+            replaced: seen,
         })
     }
+}
+
+/// The place of two planted faults. In an ordinary build it gives the guard back as it is.
+#[inline(always)]
+fn unpinned_for_a_moment(guard: Guard, fault: Fault) -> Guard {
+    if !planted(fault) {
+        return guard;
+    }
+    drop(guard);
+    Reclaimer::pin()
 }
 
 /// # Safety

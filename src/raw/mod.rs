@@ -1,11 +1,12 @@
 //! The unsafe core: nodes, the head that points to one, and how both are reclaimed.
 //!
-//! Together with `sync` this is where all unsafe code lives. What the floor above sees of it are
+//! This is where all unsafe code lives. What the floor above sees of it are
 //! owned or borrowed values that can't be misused: a [`Draft`] is a node that nobody else knows, a
 //! [`Seen`] is one that a guard protects, a [`Held`] one that a count keeps.
 
 mod block;
 mod end;
+mod grace;
 mod head;
 mod node;
 mod pool;

@@ -10,8 +10,8 @@
 //!
 //! # Why the count never goes from zero to one
 //! Who takes a count has a [`Held`] already, or has [`Seen`] the node under a guard. In the second
-//! case the guard was pinned while the head had its count, or the node would not have been seen, so
-//! that count's release waits for the guard (`reclaim.rs`).
+//! case the guard was pinned before the head's count was retired, or the node would not have been
+//! seen, so that count's release waits for the guard (`reclaim.rs`).
 //!
 //! # Who ends a value
 //! Whoever takes the count to zero, at once. COUNT_RELEASE → COUNT_LAST: after everybody else's
@@ -327,7 +327,8 @@ impl<T> Held<T> {
     /// # Safety
     /// 1. Nobody has the node under a guard, or can get to see it.
     pub(super) unsafe fn into_value(self) -> Result<T, Self> {
-        if self.get().header.count.load(site::COUNT_SOLE) != 1 {
+        if self.get().header.count.load(site::COUNT_OWN) != 1 && !planted(Fault::TakeDespiteHolders)
+        {
             return Err(self);
         }
         // SAFETY: our count is the only one and, with (1), nobody else refers to the node: it is as

@@ -17,7 +17,7 @@ use std::ptr::{self, NonNull};
 /// see each free.
 const BLOCKS: u32 = if cfg!(snapcell_sanitize) { 0 } else { 512 };
 /// Bytes that a thread keeps.
-const BYTES: usize = 1 << 20;
+const BYTES: usize = 1 << 22;
 /// The largest class is that of 4152 bytes: a payload of a page with its header fits.
 const CLASSES: usize = 260;
 const ALIGN: usize = 16;

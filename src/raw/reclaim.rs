@@ -4,19 +4,19 @@
 //! A commit *retires* the node that it replaced: the head's count goes into the ring of the
 //! committing thread. Every [`BEACON`] retirements the thread lights a *beacon*: one deferred
 //! action of the epoch scheme below, which marks the ring *ripe* up to here once every guard that
-//! was pinned at the beacon is gone. The thread's next commits release what is ripe, one or two
-//! each, outside any guard.
+//! was pinned at the beacon is gone. The thread's next commits release what is ripe, two for each
+//! retirement, before they pin.
 //!
 //! So no reader ever runs a destructor of somebody's value, an uncontended commit takes as much
 //! memory from the pool as it gives, and the epoch scheme works once in 256 commits.
 //!
 //! # Why a ripe node can't be seen
-//! [unlink] the commit's compare-exchange; [beacon] the deferral, later on the same thread;
-//! [pin] a reader's; [mark] the deferred action.
-//! A reader that could have the node loaded the head before [unlink]. Either its [pin] came before
-//! [beacon] in the order of their fences: then [mark] waits for it. Or [beacon] came first: then
-//! its load, after [pin], saw [unlink] or later. The reader's looks come before its unpinning, that
-//! before [mark] (the epoch scheme), [mark] → the owner's load of the mark (RIPE_MARK, RIPE_LOAD).
+//! *unlink* the commit's compare-exchange; *beacon* the deferral, later on the same thread;
+//! *pin* a reader's; *mark* the deferred action.
+//! A reader that could have the node loaded the head before *unlink*. Either its *pin* came before
+//! *beacon* in the order of their fences: then *mark* waits for it. Or *beacon* came first: then
+//! its load, after *pin*, saw *unlink* or later. The reader's looks come before its unpinning, that
+//! before *mark* (the epoch scheme), *mark* → the owner's load of the mark (RIPE_MARK, RIPE_LOAD).
 //!
 //! # Threads that end
 //! A thread gives its ring to a deferred action, which puts it on a list of orphans when its grace
@@ -26,6 +26,7 @@
 //! Nothing here waits for another thread, with one exception: the first retirement of a thread
 //! enters the thread into a list, under a lock, for [`lag`] alone.
 
+use super::grace;
 use crate::sync::fault::{Fault, planted};
 use crate::sync::orderings::site;
 use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, global, per_thread};
@@ -37,21 +38,15 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Retirements between two beacons. One in models, so that rings, marks and orphans happen there.
 const BEACON: u64 = if MODEL { 1 } else { 256 };
-/// What one commit releases of what is ripe: more than it retires, so that a ring gets shorter.
-const RELEASES: usize = 2;
+/// What a thread releases of what is ripe for each retirement: more than one, so that its ring gets
+/// shorter.
+const RELEASES: u64 = 2;
+/// What a commit releases of what ended threads left.
+const ORPHANS_AT_ONCE: usize = 64;
 /// Rounds without progress after which [`Reclaim::reclaim`] takes it that a reader is in the way.
 const ROUNDS: usize = if MODEL { 1 } else { 16 };
 /// Small constants in models, so that what is rare happens.
 const MODEL: bool = cfg!(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle));
-
-/// The epoch scheme: crossbeam-epoch, or the oracle that states what it promises.
-mod grace {
-    #[cfg(not(any(snapcell_model, snapcell_shuttle)))]
-    pub(super) use crossbeam_epoch::{Guard, pin};
-
-    #[cfg(any(snapcell_model, snapcell_shuttle))]
-    pub(super) use crate::sync::oracle::{Guard, pin};
-}
 
 /// What a reclaimer does, so that another can take its place.
 pub(crate) trait Reclaim {
@@ -68,7 +63,8 @@ pub(crate) trait Reclaim {
     ///    retired before.
     unsafe fn retire(guard: &Self::Guard, retired: Retired);
 
-    /// Releases a little of what this thread retired, if there is any ripe. Called outside guards.
+    /// Releases a little of what this thread retired, if there is any ripe. Called before a commit
+    /// pins, and does nothing while a closure computes for another commit.
     fn release_some();
 
     /// Releases what this thread and ended threads retired, as far as no guard is in the way.
@@ -76,6 +72,7 @@ pub(crate) trait Reclaim {
 }
 
 /// Something retired, its type erased: the head's count of a node.
+#[derive(Clone, Copy)]
 pub(crate) struct Retired {
     /// What `release` is to be called with.
     pub(crate) node: *mut (),
@@ -120,46 +117,45 @@ impl Reclaim for Beacon {
 
     #[inline]
     unsafe fn retire(guard: &Guard, retired: Retired) {
-        let node = retired.node;
-        let mut retired = Some(retired);
-        if RING
-            .try_with(|ring| ring.retire(guard, retired.take()))
-            .is_err()
-        {
+        if RING.try_with(|ring| ring.retire(guard, retired)).is_err() {
             // This thread is past its own end. A ring for one: its end makes it an orphan at once.
-            Ring::new().retire(guard, retired.take());
-            let _ = LATE.try_with(|late| late.note(node));
+            Ring::new().retire(guard, retired);
+            let _ = LATE.try_with(|late| late.note(retired.node));
         }
     }
 
     #[inline]
     fn release_some() {
         // A thread past its own end has no ring, and so nothing to release.
-        let _ = RING.try_with(|ring| ring.release(RELEASES));
+        let _ = RING.try_with(Ring::release_some);
     }
 
     fn reclaim() {
-        // What waits somewhere may have its mark deferred, and a round runs some marks only.
-        let marks = if MODEL {
-            0
-        } else {
-            THREADS.try_lock().map_or(0, |threads| sum(&threads).0) / BEACON as usize
-        };
         let mut stagnant = 0;
-        let mut left = usize::MAX;
-        while stagnant < ROUNDS + marks {
+        let mut least = (usize::MAX, usize::MAX);
+        while stagnant < ROUNDS {
             let guard = Beacon::pin();
             let _ = RING.try_with(|ring| ring.light_if_needed(&guard));
             guard.grace.flush();
             drop(guard);
-            let _ = RING.try_with(|ring| ring.release(usize::MAX));
-            let waiting = RING.try_with(Ring::len).unwrap_or(0);
-            let now = waiting + ORPHANED_NODES.load(site::GAUGE_LOAD);
-            if now == 0 {
+            let _ = RING.try_with(Ring::release_all);
+            let nodes =
+                RING.try_with(Ring::len).unwrap_or(0) + ORPHANED_NODES.load(site::GAUGE_LOAD);
+            if nodes == 0 {
                 break;
             }
-            stagnant = if now < left { 0 } else { stagnant + 1 };
-            left = left.min(now);
+            // A round runs some of what is deferred only, here or by others, so that counts too.
+            let deferred = if MODEL {
+                0
+            } else {
+                DEFERRED.load(site::GAUGE_LOAD)
+            };
+            stagnant = if nodes < least.0 || deferred < least.1 {
+                0
+            } else {
+                stagnant + 1
+            };
+            least = (least.0.min(nodes), least.1.min(deferred));
         }
     }
 }
@@ -177,8 +173,13 @@ struct Ring {
     released: Cell<u64>,
     /// Up to which position the last beacon goes.
     lit: Cell<u64>,
+    /// Retirements when this thread released last.
+    settled: Cell<u64>,
     /// Set while this thread releases: a destructor that commits must not release in turn.
     releasing: Cell<bool>,
+    /// How many closures of commits run on this thread, one in another. Destructors of values must
+    /// not run in there: they could commit to what the closure computes for.
+    computing: Cell<usize>,
     shared: OnceCell<Arc<Shared>>,
 }
 
@@ -200,7 +201,9 @@ impl Ring {
             retired: Cell::new(0),
             released: Cell::new(0),
             lit: Cell::new(0),
+            settled: Cell::new(0),
             releasing: Cell::new(false),
+            computing: Cell::new(0),
             shared: OnceCell::new(),
         }
     }
@@ -210,8 +213,7 @@ impl Ring {
     }
 
     #[inline]
-    fn retire(&self, guard: &Guard, retired: Option<Retired>) {
-        let Some(retired) = retired else { return };
+    fn retire(&self, guard: &Guard, retired: Retired) {
         let shared = self.shared.get_or_init(Shared::entered);
         shared.grow(1, retired.bytes);
         self.waiting.borrow_mut().push_back(retired);
@@ -225,12 +227,18 @@ impl Ring {
     #[cold]
     fn light(&self, guard: &Guard, shared: &Arc<Shared>) {
         let shared = Arc::clone(shared);
-        let upto = self.retired.get() + u64::from(planted(Fault::RipeTooEarly));
-        guard.grace.defer(move || {
-            shared.ripe.fetch_max(upto, site::RIPE_MARK);
+        let upto = self.retired.get();
+        self.lit.set(upto);
+        let marked = upto + u64::from(planted(Fault::RipeTooEarly));
+        defer(guard, move || {
+            shared.ripe.fetch_max(marked, site::RIPE_MARK);
         });
-        guard.grace.flush();
-        self.lit.set(self.retired.get());
+        // What a long guard made large needn't stay so.
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.capacity() > 4096 && waiting.len() < waiting.capacity() / 4 {
+            let enough = waiting.len() * 2;
+            waiting.shrink_to(enough);
+        }
     }
 
     /// Lights a beacon for what has none.
@@ -242,59 +250,83 @@ impl Ring {
         }
     }
 
-    /// Releases up to `budget` nodes of this ring that are ripe, and all orphans.
+    /// Releases two nodes for each that was retired since the last time, if so many are ripe, and
+    /// some orphans. In proportion, since destructors may have committed, and so retired, too.
     #[inline]
-    fn release(&self, budget: usize) {
-        if self.releasing.get() {
+    fn release_some(&self) {
+        if self.releasing.get() || self.computing.get() > 0 {
             return;
         }
-        if let Some(shared) = self.shared.get() {
-            let ripe = shared.ripe.load(site::RIPE_LOAD);
-            if self.released.get() < ripe {
-                self.release_upto(ripe, budget, shared);
-            }
-        }
-        if !ORPHANS.load(site::ORPHAN_PEEK).is_null() {
-            self.release_orphans();
+        let retired = self.retired.get();
+        let since = retired - self.settled.replace(retired);
+        self.release(RELEASES * since.max(1), ORPHANS_AT_ONCE);
+    }
+
+    /// Releases all that is ripe, and all orphans.
+    fn release_all(&self) {
+        if !self.releasing.get() {
+            self.release(u64::MAX, usize::MAX);
         }
     }
 
     #[inline]
-    fn release_upto(&self, ripe: u64, budget: usize, shared: &Shared) {
-        self.releasing.set(true);
-        for _ in 0..budget {
+    fn release(&self, nodes: u64, orphans: usize) {
+        if let Some(shared) = self.shared.get() {
+            let ripe = shared.ripe.load(site::RIPE_LOAD);
+            let released = self.released.get();
+            if released < ripe {
+                let ripe = if planted(Fault::ReleasePastMark) {
+                    u64::MAX
+                } else {
+                    ripe
+                };
+                self.release_upto(ripe.min(released.saturating_add(nodes)), shared);
+            }
+        }
+        if !ORPHANS.load(site::ORPHAN_PEEK).is_null() {
+            self.release_orphans(orphans);
+        }
+    }
+
+    /// Releases the nodes up to a position that is not beyond the mark.
+    #[inline]
+    fn release_upto(&self, position: u64, shared: &Shared) {
+        let _releasing = Raised::new(&self.releasing);
+        while self.released.get() < position {
             // Taken out before its destructor runs, which may retire into this very ring.
             let next = self.waiting.borrow_mut().pop_front();
             let Some(retired) = next else { break };
             self.released.set(self.released.get() + 1);
             shared.shrink(1, retired.bytes);
-            // SAFETY: (1) its position is below the mark: see the header of this file. No
-            // destructor's panic gets out of a release, so the flag is always reset below.
+            // SAFETY: (1) its position is below the mark: see the header of this file.
             unsafe { retired.release() };
-            if self.released.get() >= ripe {
-                break;
-            }
         }
-        self.releasing.set(false);
     }
 
+    /// Takes the list of orphans, releases some, and puts the others back.
     #[cold]
-    fn release_orphans(&self) {
-        self.releasing.set(true);
+    fn release_orphans(&self, most: usize) {
+        let _releasing = Raised::new(&self.releasing);
+        let mut left = most;
         let mut next = ORPHANS.swap(ptr::null_mut(), site::ORPHAN_TAKE);
         while !next.is_null() {
             // SAFETY: only `Batch::adopt` puts pointers on the list, made from boxes. Whoever takes
             // the list has it alone.
-            let batch = unsafe { Box::from_raw(next) };
+            let mut batch = unsafe { Box::from_raw(next) };
             next = batch.next;
-            for retired in batch.waiting {
+            while left > 0
+                && let Some(retired) = batch.waiting.pop_front()
+            {
+                left -= 1;
                 ORPHANED_NODES.fetch_sub(1, site::GAUGE_ADD);
                 ORPHANED_BYTES.fetch_sub(retired.bytes, site::GAUGE_ADD);
                 // SAFETY: (1) a batch gets on the list when its grace is over.
                 unsafe { retired.release() };
             }
+            if !batch.waiting.is_empty() {
+                batch.adopt();
+            }
         }
-        self.releasing.set(false);
     }
 
     /// Makes what waits here an orphan. The ring can be used again.
@@ -315,9 +347,40 @@ impl Ring {
             waiting,
             next: ptr::null_mut(),
         });
-        let guard = Beacon::pin();
-        guard.grace.defer(move || batch.adopt());
-        guard.grace.flush();
+        defer(&Beacon::pin(), move || batch.adopt());
+    }
+}
+
+/// Has `action` run when all present guards are gone. It is handed over at once, not kept with what
+/// this thread may defer later: the fence by which it comes after the unlinking is in the flush.
+fn defer(guard: &Guard, action: impl FnOnce() + Send + 'static) {
+    if MODEL {
+        // The gauge is left out: one more word that all threads write makes a model tens of times
+        // larger, and a call of `reclaim` needs no more than its two rounds there.
+        guard.grace.defer(action);
+    } else {
+        DEFERRED.fetch_add(1, site::GAUGE_ADD);
+        guard.grace.defer(move || {
+            action();
+            DEFERRED.fetch_sub(1, site::GAUGE_ADD);
+        });
+    }
+    guard.grace.flush();
+}
+
+/// A flag that is up as long as this lives, whatever happens meanwhile.
+struct Raised<'a>(&'a Cell<bool>);
+
+impl<'a> Raised<'a> {
+    fn new(flag: &'a Cell<bool>) -> Self {
+        flag.set(true);
+        Raised(flag)
+    }
+}
+
+impl Drop for Raised<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
     }
 }
 
@@ -373,6 +436,20 @@ global! {
     static ORPHANED_BYTES: AtomicUsize = AtomicUsize::new(0);
 }
 
+global! {
+    /// Actions that are deferred and have not run. A gauge, for [`Reclaim::reclaim`] to see progress.
+    static DEFERRED: AtomicUsize = AtomicUsize::new(0);
+}
+
+/// Makes what all threads share here, before any is spawned: loom takes a later first use for an
+/// order between threads.
+#[cfg(any(snapcell_model, snapcell_shuttle))]
+pub(crate) fn begin() {
+    ORPHANS.load(site::ORPHAN_PEEK);
+    ORPHANED_NODES.load(site::GAUGE_LOAD);
+    ORPHANED_BYTES.load(site::GAUGE_LOAD);
+}
+
 /// What one thread left when it ended.
 struct Batch {
     waiting: VecDeque<Retired>,
@@ -399,12 +476,36 @@ impl Batch {
     }
 }
 
-/// How many retirements this thread has made, and so what it retires from now on.
-#[inline]
-pub(crate) fn position() -> u64 {
-    RING.try_with(|ring| ring.retired.get())
-        .or_else(|_| LATE.try_with(|late| late.retired.get()))
-        .unwrap_or(0)
+/// A closure of a commit, while it runs. Nothing is released on this thread meanwhile.
+pub(crate) struct Computing {
+    position: u64,
+}
+
+impl Computing {
+    #[inline]
+    pub(crate) fn begin() -> Self {
+        let begun = RING.try_with(|ring| {
+            ring.computing.set(ring.computing.get() + 1);
+            ring.retired.get()
+        });
+        let late = || LATE.try_with(|late| late.retired.get()).unwrap_or(0);
+        Computing {
+            position: begun.unwrap_or_else(|_| late()),
+        }
+    }
+
+    /// The closure is done. How many nodes the thread had retired when it began.
+    #[inline]
+    pub(crate) fn end(self) -> u64 {
+        self.position
+    }
+}
+
+impl Drop for Computing {
+    #[inline]
+    fn drop(&mut self) {
+        let _ = RING.try_with(|ring| ring.computing.set(ring.computing.get().saturating_sub(1)));
+    }
 }
 
 /// Whether this thread has retired `node` since `position`, under a guard that still lives.

@@ -42,6 +42,14 @@ pub enum Fault {
     ForgetHead,
     /// A commit keeps the version of its predecessor.
     KeepVersion,
+    /// A release goes on past the mark.
+    ReleasePastMark,
+    /// A value moves out of its entity though somebody holds it.
+    TakeDespiteHolders,
+    /// A commit that succeeded shows its nodes under a new pin.
+    CommittedRepins,
+    /// A commit that lost looks at the winner under a new pin.
+    LoserRepins,
 }
 
 impl Fault {
@@ -61,6 +69,10 @@ impl Fault {
         Fault::IgnoreHolders,
         Fault::ForgetHead,
         Fault::KeepVersion,
+        Fault::ReleasePastMark,
+        Fault::TakeDespiteHolders,
+        Fault::CommittedRepins,
+        Fault::LoserRepins,
     ];
 }
 

@@ -12,6 +12,8 @@
 //! | `cfg(snapcell_shuttle)` | shuttle | an oracle |
 //! | `cfg(snapcell_fault)` | `std` | crossbeam-epoch; planted faults can be switched on |
 
+#![forbid(unsafe_code)]
+
 pub(crate) mod fault;
 pub(crate) mod orderings;
 
@@ -29,6 +31,8 @@ mod backend;
 mod backend;
 
 pub(crate) use backend::{Life, global, per_thread, spin, yield_now};
+#[cfg(not(any(snapcell_model, snapcell_shuttle)))]
+pub(crate) use backend::{lazy_global, lazy_per_thread};
 use orderings::Site;
 
 /// Defines a shared word whose every access names its site.

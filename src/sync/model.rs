@@ -52,6 +52,8 @@ macro_rules! global {
     };
 }
 pub(crate) use global;
+#[cfg(snapcell_epoch_model)]
+pub(crate) use {global as lazy_global, per_thread as lazy_per_thread};
 
 /// A value for each thread of one execution.
 macro_rules! per_thread {

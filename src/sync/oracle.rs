@@ -133,7 +133,7 @@ impl Drop for Guard {
 }
 
 /// Starts an execution of a model: forgets all that an earlier one left.
-pub fn begin() {
+pub(crate) fn begin() {
     let left = LEDGER.with_borrow_mut(|ledger| std::mem::replace(ledger, Ledger::new()));
     // What a failed execution left refers to words that are gone: it must not run, nor be dropped.
     std::mem::forget(left.deferred);

@@ -119,17 +119,21 @@ sites! {
     HEAD_LOAD: Load Acquire, pairs with "HEAD_CAS", models ["read::one_guard"],
         "A reader that sees the pointer sees the node behind it.";
     HEAD_COMPARE: Load Relaxed, pairs with "-", models [],
-        "A cached reader only compares the pointer with that of a node that it holds; it looks behind none.";
+        "Only compares the pointer with that of a node that is held, and looks behind none.";
+    HEAD_TAKE: Load Relaxed, pairs with "-", models [],
+        "The head of an entity that ends: all that was done to it is ordered by HANDLE_LAST or HANDLE_SOLE.";
     HEAD_CAS: CompareExchange Release / Acquire, pairs with "HEAD_LOAD, HEAD_CAS", models ["read::one_guard", "commit::two_writers"] / ["commit::two_writers", "commit::two_writers_on_a_snapshot"],
         "Publishes the node. A lost one reads the winner's stamp and value.";
     COUNT_TAKE: ReadModifyWrite Relaxed, pairs with "-", models [],
         "Whoever takes a count already holds one, or is pinned while the head holds one.";
-    COUNT_RELEASE: ReadModifyWrite Release, pairs with "COUNT_LAST, COUNT_SOLE", models ["count::two_holders", "count::holder_against_grace"],
+    COUNT_RELEASE: ReadModifyWrite Release, pairs with "COUNT_LAST, COUNT_SOLE, COUNT_OWN", models ["count::two_holders", "count::holder_against_grace"],
         "What a holder read comes before the end of the value.";
     COUNT_LAST: Load Acquire, pairs with "COUNT_RELEASE", models ["count::two_holders"],
         "Whoever took the count to zero ends the value after all other holders.";
     COUNT_SOLE: Load Acquire, pairs with "COUNT_RELEASE", models ["count::holder_against_grace"],
         "After the grace a count of one is the head's own: nobody can take another, and all that gave one up are done.";
+    COUNT_OWN: Load Acquire, pairs with "COUNT_RELEASE", models ["end::into_inner_against_a_holder"],
+        "The value of an entity that ends moves out after all holders that gave it up.";
     HANDLE_TAKE: ReadModifyWrite Relaxed, pairs with "-", models [],
         "Whoever takes a handle already holds one.";
     HANDLE_RELEASE: ReadModifyWrite Release, pairs with "HANDLE_LAST, HANDLE_SOLE", models ["end::last_handle", "end::into_inner"],

@@ -33,6 +33,14 @@ macro_rules! global {
 }
 pub(crate) use global;
 
+/// The same, made at its first use.
+macro_rules! lazy_global {
+    ($(#[$meta:meta])* static $name:ident: $ty:ty = $init:expr;) => {
+        $(#[$meta])* static $name: std::sync::LazyLock<$ty> = std::sync::LazyLock::new(|| $init);
+    };
+}
+pub(crate) use lazy_global;
+
 /// A value for each thread.
 macro_rules! per_thread {
     ($(#[$meta:meta])* static $name:ident: $ty:ty = $init:expr;) => {
@@ -40,6 +48,14 @@ macro_rules! per_thread {
     };
 }
 pub(crate) use per_thread;
+
+/// The same, made at its first use.
+macro_rules! lazy_per_thread {
+    ($(#[$meta:meta])* static $name:ident: $ty:ty = $init:expr;) => {
+        std::thread_local! { $(#[$meta])* static $name: $ty = $init; }
+    };
+}
+pub(crate) use lazy_per_thread;
 
 /// Spends about `rounds` pauses of the processor.
 #[inline]
