@@ -9,7 +9,7 @@
 
 use arc_swap::{ArcSwap, Cache};
 use criterion::{
-    BatchSize, BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime,
+    BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime,
 };
 use snapcell::{Clock, Entity};
 use std::hint::black_box;
@@ -196,11 +196,13 @@ fn bench_reads<P: Payload>(c: &mut Criterion) {
 /// Birth and end of an entity, beside those of an `ArcSwap`.
 fn bench_births(c: &mut Criterion) {
     let mut group = c.benchmark_group("birth and end u64");
+    assert_eq!(*Entity::new(7_u64).snapshot(), 7, "what is born is there");
     group.bench_function("entity", |b| {
-        b.iter_batched(|| 7_u64, Entity::new, BatchSize::SmallInput);
+        b.iter(|| Entity::new(black_box(7_u64)));
     });
+    group.bench_function("entity, logical clock", |b| b.iter(logical::<u64>));
     group.bench_function("arc_swap", |b| {
-        b.iter_batched(|| 7_u64, ArcSwap::from_pointee, BatchSize::SmallInput);
+        b.iter(|| ArcSwap::from_pointee(black_box(7_u64)));
     });
     group.finish();
 }

@@ -141,7 +141,17 @@ fn one_entity<P: Payload>() {
         let mut committed = 0;
         for round in id as u64..id as u64 + ROUNDS {
             match round % 8 {
-                0 => committed += u64::from(entity.update(next).attempts() > 0),
+                0 => {
+                    let update = entity.update(next);
+                    // Long enough for others to replace it, and to free what they can.
+                    thread::yield_now();
+                    assert_eq!(
+                        update.current().number(),
+                        update.previous().number() + 1,
+                        "both sides of a commit stay while it is looked at"
+                    );
+                    committed += 1;
+                }
                 1 => {
                     let base = entity.snapshot();
                     let done = entity.try_commit(base.stamp(), next(&base)).is_ok();
@@ -164,6 +174,7 @@ fn one_entity<P: Payload>() {
                 5 => {
                     let guard = snapcell::pin();
                     let seen = entity.load(&guard);
+                    thread::yield_now();
                     kept = Some(seen.snapshot());
                     assert!(seen.number() <= entity.load(&guard).number());
                 }
@@ -183,8 +194,9 @@ fn one_entity<P: Payload>() {
         "no change is lost"
     );
     assert_eq!(last.stamp().version(), last.number());
-    drop(last);
-    assert!(entity.into_inner().is_ok_and(|value| value.number() > 0));
+    // A value moves out only if nobody holds it, and `last` does.
+    drop(entity.into_inner());
+    assert!(last.number() > 0);
 }
 
 /// Snapshots, and parts of them, travel inside another entity, and end on whatever thread replaces
@@ -212,6 +224,8 @@ fn snapshots_change_hands() {
             }
         }
     });
+    drop(post);
+    assert!(source.into_inner().is_ok(), "nobody holds it any more");
 }
 
 /// Threads end with what they have retired still waiting, while others go on, and adopt it.
