@@ -108,7 +108,7 @@ fn each_fault_is_claimed_and_each_claim_names_a_model() {
 }
 
 #[test]
-#[ignore = "takes minutes and needs the model build: cargo loom-faults"]
+#[ignore = "needs the model build: cargo loom-faults"]
 fn each_fault_is_noticed() {
     if !cfg!(snapcell_model) {
         panic!("faults are planted in the model build only: cargo loom-faults");

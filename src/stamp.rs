@@ -46,30 +46,35 @@ const _: () = assert!(size_of::<Stamp>() == 16, "a stamp is one 128-bit word");
 impl Stamp {
     /// Puts a stamp together, as it was read from somewhere; `time` is in nanoseconds.
     #[must_use]
+    #[inline]
     pub const fn new(version: u64, time: u64) -> Self {
         Stamp { version, time }
     }
 
     /// The number of commits before this snapshot.
     #[must_use]
+    #[inline]
     pub const fn version(self) -> u64 {
         self.version
     }
 
     /// When the snapshot was committed, in nanoseconds since the origin of the entity's clock.
     #[must_use]
+    #[inline]
     pub const fn time(self) -> u64 {
         self.time
     }
 
     /// The packed word.
     #[must_use]
+    #[inline]
     pub const fn to_bits(self) -> u128 {
         (self.version as u128) << 64 | self.time as u128
     }
 
     /// The stamp in a packed word.
     #[must_use]
+    #[inline]
     pub const fn from_bits(bits: u128) -> Self {
         Stamp {
             version: (bits >> 64) as u64,
@@ -78,6 +83,7 @@ impl Stamp {
     }
 
     /// The stamp of the next commit, or `None` where the version is at its end.
+    #[inline]
     pub(crate) fn next(self, reading: Reading) -> Option<Self> {
         let version = self
             .version

@@ -47,7 +47,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         proposed: T,
     ) -> Result<Committed<'_, T>, CommitError<T, E>> {
         let reading = self.prepare();
-        let attempt = self.head().attempt();
+        let mut attempt = self.head().attempt();
         if attempt.seen().stamp() != expected {
             return Err(CommitError::new(
                 proposed,
@@ -68,13 +68,13 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
             }
         };
         match attempt.commit(draft) {
-            Ok(publication) => Ok(Committed {
-                publication,
+            Ok(published) => Ok(Committed {
+                publication: attempt.publication(published),
                 attempts: 1,
             }),
-            Err((winner, draft)) => Err(CommitError::new(
+            Err(draft) => Err(CommitError::new(
                 draft.empty().0,
-                winner.seen(),
+                attempt.seen(),
                 expected,
                 Refusal::Conflict,
             )),
@@ -145,7 +145,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         let mut backoff = Backoff::new();
         for attempts in 1.. {
             let reading = self.prepare();
-            let attempt = self.head().attempt();
+            let mut attempt = self.head().attempt();
             let seen = attempt.seen().stamp();
             let draft = match self.draft(seen, reading, value) {
                 Ok(draft) => draft,
@@ -154,14 +154,15 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
                 }
             };
             match attempt.commit(draft) {
-                Ok(publication) => {
+                Ok(published) => {
                     return Ok(Committed {
-                        publication,
+                        publication: attempt.publication(published),
                         attempts,
                     });
                 }
-                Err((_, draft)) => value = draft.empty().0,
+                Err(draft) => value = draft.empty().0,
             }
+            drop(attempt);
             backoff.lost();
         }
         unreachable!("the loop has no other end")
@@ -235,7 +236,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         let mut backoff = Backoff::new();
         for attempts in 2.. {
             let reading = self.prepare();
-            let attempt = self.head().attempt();
+            let mut attempt = self.head().attempt();
             let theirs = attempt.seen();
             let computing = Computing::begin();
             let Some(merged) = merge(Merge {
@@ -255,23 +256,23 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
             };
             let tried = theirs.address();
             match attempt.commit(draft) {
-                Ok(publication) => {
+                Ok(published) => {
                     quietly(|| drop(mine));
                     return Ok(Committed {
-                        publication,
+                        publication: attempt.publication(published),
                         attempts,
                     });
                 }
-                Err((winner, _)) if reclaim::retired_since(position, tried) => {
+                Err(_) if reclaim::retired_since(position, tried) => {
                     return Err(CommitError::new(
                         mine,
-                        winner.seen(),
+                        attempt.seen(),
                         expected,
                         Refusal::SelfConflict,
                     ));
                 }
                 Err(lost) => {
-                    drop(lost);
+                    drop((attempt, lost));
                     backoff.lost();
                 }
             }

@@ -146,7 +146,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
     }
 
     /// The loop that they all are; `draft` makes the node that is to follow the one that was seen.
-    #[inline]
+    #[inline(always)]
     fn drive<F>(
         &self,
         retry: Retry,
@@ -157,7 +157,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         loop {
             attempts = attempts.saturating_add(1);
             let reading = self.prepare();
-            let attempt = self.head().attempt();
+            let mut attempt = self.head().attempt();
             let seen = attempt.seen();
             let Some(stamp) = seen.stamp().next(reading) else {
                 return Err(UpdateError::VersionLimit);
@@ -177,20 +177,20 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
             let position = computing.end();
             let tried = seen.address();
             match attempt.commit(draft) {
-                Ok(publication) => {
+                Ok(published) => {
                     return Ok(Updated::Committed(Committed {
-                        publication,
+                        publication: attempt.publication(published),
                         attempts,
                     }));
                 }
                 // The closure itself committed here: it would do so again.
-                Err((_, draft)) if reclaim::retired_since(position, tried) => {
+                Err(draft) if reclaim::retired_since(position, tried) => {
                     return Err(UpdateError::SelfConflict {
                         proposed: draft.empty().0,
                     });
                 }
-                Err((winner, draft)) if retry.is_exhausted(attempts) => {
-                    let current = Snapshot(winner.seen().hold());
+                Err(draft) if retry.is_exhausted(attempts) => {
+                    let current = Snapshot(attempt.seen().hold());
                     return Err(UpdateError::Exhausted {
                         proposed: draft.empty().0,
                         current,
@@ -200,7 +200,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
                 // Somebody was faster: from their value, once more. The draft's value and the pin end
                 // before the pause.
                 Err(lost) => {
-                    drop(lost);
+                    drop((attempt, lost));
                     backoff.lost();
                 }
             }

@@ -17,7 +17,7 @@ use crate::sync::AtomicPtr;
 use crate::sync::fault::{Fault, planted};
 use crate::sync::orderings::site;
 use std::marker::PhantomData;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 /// The word. It owns one count of the node that it points to, and is never null.
 pub(crate) struct Head<T> {
@@ -73,12 +73,15 @@ impl<T: Send + Sync + 'static> Head<T> {
         // SAFETY: `held` is not null.
         let seen = unsafe { NonNull::new_unchecked(held.as_ptr()) };
         // `held` keeps the node up to here; from the exchange on it is the guard, or not needed.
-        Attempt {
+        let mut attempt = Attempt {
             head: self,
             guard,
             seen,
+        };
+        match attempt.commit(draft) {
+            Ok(published) => Ok(attempt.publication(published)),
+            Err(draft) => Err((attempt, draft)),
         }
-        .commit(draft)
     }
 
     /// Takes the node out of a head that is not used any more.
@@ -114,52 +117,65 @@ impl<'h, T: Send + Sync + 'static> Attempt<'h, T> {
 
     /// Replaces the node that was seen by `draft`, unless it is not current any more. Then the
     /// attempt sees the winner's node, and the draft comes back.
-    #[inline]
-    pub(crate) fn commit(self, draft: Draft<T>) -> Result<Publication<'h, T>, Lost<'h, T>> {
-        let Attempt { head, guard, seen } = self;
+    ///
+    /// It changes the attempt in place, and what it returns fits into registers: what is stored after
+    /// the exchange and read back at once, in pieces of another size, waits for the store buffer.
+    #[inline(always)]
+    pub(crate) fn commit(&mut self, draft: Draft<T>) -> Result<Published<T>, Draft<T>> {
         let node = draft.into_raw();
-        match head
+        match self
+            .head
             .word
-            .compare_exchange(seen.as_ptr(), node.as_ptr(), site::HEAD_CAS)
+            .compare_exchange(self.seen.as_ptr(), node.as_ptr(), site::HEAD_CAS)
         {
             Ok(_) => {}
             Err(_) if planted(Fault::SuccessAfterLostCas) => {}
             Err(winner) => {
-                let guard = unpinned_for_a_moment(guard, Fault::LoserRepins);
+                unpin_for_a_moment(&mut self.guard, Fault::LoserRepins);
                 // SAFETY: heads are never null.
-                let seen = unsafe { NonNull::new_unchecked(winner) };
+                self.seen = unsafe { NonNull::new_unchecked(winner) };
                 // SAFETY: (1) the exchange failed, so it was not published.
-                return Err((Attempt { head, guard, seen }, unsafe {
-                    Draft::from_raw(node)
-                }));
+                return Err(unsafe { Draft::from_raw(node) });
             }
         }
         // SAFETY: (1) our exchange took `seen` out of the head, under `guard`; (2) only the
         // exchange that takes a node out retires it, and no head ever holds a node twice.
-        unsafe { retire(&guard, seen) };
-        let guard = unpinned_for_a_moment(guard, Fault::CommittedRepins);
-        Ok(Publication {
+        unsafe { retire(&self.guard, self.seen) };
+        unpin_for_a_moment(&mut self.guard, Fault::CommittedRepins);
+        Ok(Published(node))
+    }
+
+    /// Shows what this attempt published, and what it replaced. (`published` is its own: an attempt is
+    /// begun and ended in one function each time.)
+    #[inline(always)]
+    pub(crate) fn publication(self, published: Published<T>) -> Publication<'h, T> {
+        let Attempt { guard, seen, .. } = self;
+        Publication {
             head: PhantomData,
             _guard: guard,
-            published: node,
+            published: published.0,
             replaced: seen,
-        })
+        }
     }
 }
 
-/// The place of two planted faults. In an ordinary build it gives the guard back as it is.
+/// The node that an attempt has published, for the same attempt to show.
+pub(crate) struct Published<T>(NonNull<Node<T>>);
+
+/// The place of two planted faults: nothing, in an ordinary build.
 #[inline(always)]
-fn unpinned_for_a_moment(guard: Guard, fault: Fault) -> Guard {
-    if !planted(fault) {
-        return guard;
+fn unpin_for_a_moment(guard: &mut Guard, fault: Fault) {
+    if planted(fault) {
+        // SAFETY: it is written again before anybody uses it.
+        unsafe { ptr::drop_in_place(guard) };
+        // SAFETY: the place is the guard's, which is gone.
+        unsafe { ptr::write(guard, Reclaimer::pin()) };
     }
-    drop(guard);
-    Reclaimer::pin()
 }
 
 /// # Safety
 /// As [`Reclaim::retire`], for the head's count of the node.
-#[inline]
+#[inline(always)]
 unsafe fn retire<T: Send + Sync + 'static>(guard: &Guard, replaced: NonNull<Node<T>>) {
     // SAFETY: only a planted fault makes this do anything.
     if unsafe { node::mistreat(replaced) } {

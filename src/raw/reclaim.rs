@@ -115,12 +115,25 @@ impl Reclaim for Beacon {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     unsafe fn retire(guard: &Guard, retired: Retired) {
-        if RING.try_with(|ring| ring.retire(guard, retired)).is_err() {
-            // This thread is past its own end. A ring for one: its end makes it an orphan at once.
-            Ring::new().retire(guard, retired);
-            let _ = LATE.try_with(|late| late.note(retired.node));
+        // Field by field: stored so and read back as a whole, right after, it would wait for the store
+        // buffer, as long as for the exchange itself.
+        let Retired {
+            node,
+            bytes,
+            release,
+        } = retired;
+        let kept = RING.try_with(|ring| {
+            let retired = Retired {
+                node,
+                bytes,
+                release,
+            };
+            ring.retire(guard, retired);
+        });
+        if kept.is_err() {
+            retire_late(guard, retired);
         }
     }
 
@@ -158,6 +171,15 @@ impl Reclaim for Beacon {
             least = (least.0.min(nodes), least.1.min(deferred));
         }
     }
+}
+
+/// As [`Reclaim::retire`], on a thread that is past its own end.
+#[cold]
+#[inline(never)]
+fn retire_late(guard: &Guard, retired: Retired) {
+    // A ring for one: its end makes it an orphan at once.
+    Ring::new().retire(guard, retired);
+    let _ = LATE.try_with(|late| late.note(retired.node));
 }
 
 per_thread! {
@@ -212,7 +234,7 @@ impl Ring {
         self.waiting.borrow().len()
     }
 
-    #[inline]
+    #[inline(always)]
     fn retire(&self, guard: &Guard, retired: Retired) {
         let shared = self.shared.get_or_init(Shared::entered);
         shared.grow(1, retired.bytes);
