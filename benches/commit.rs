@@ -129,6 +129,17 @@ fn bench_commits<P: Payload>(c: &mut Criterion) {
         count,
     );
     commits(&mut group, "update, logical clock", logical, update, count);
+    // What two counts would cost, did a commit return them in place of its guard.
+    commits(
+        &mut group,
+        "update, logical clock, both snapshots kept",
+        logical,
+        |entity| {
+            let committed = entity.update(P::next);
+            black_box((committed.snapshot(), committed.previous().snapshot()));
+        },
+        count,
+    );
     commits(
         &mut group,
         "try_commit, logical clock",
