@@ -94,7 +94,7 @@ pub mod internals {
     #[cfg(any(snapcell_model, snapcell_shuttle))]
     pub fn begin() {
         crate::sync::oracle::begin();
-        crate::raw::reclaim::begin();
+        crate::raw::retired::begin();
     }
 
     /// What the end of a thread does; in models it has to be called before the thread's end.

@@ -36,7 +36,7 @@ impl<T: Send + Sync + 'static> Entity<T> {
     /// [`try_update`](Entity::try_update) returns them as errors.
     /// # Complexity
     /// An attempt: one pin, one load, one compare-and-exchange, one node, which is recycled. The
-    /// value is written where it is to stay.
+    /// value moves from the closure into the node.
     ///
     /// # Examples
     /// ```
@@ -113,7 +113,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         retry: Retry,
         mut f: impl FnMut(&T) -> T,
     ) -> Result<Committed<'_, T>, UpdateError<T, Infallible, E>> {
-        // Written where it is to stay: for a large value, a copy saved.
+        // Returned into the node, so that the compiler may write it where it is to stay.
         let draft =
             |seen: Seen<'_, T>, stamp| Ok(Some(Vacant::new().fill(stamp, || f(seen.value()))));
         let result = match self.drive(retry, draft) {

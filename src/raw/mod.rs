@@ -12,6 +12,7 @@ mod node;
 mod pool;
 mod project;
 pub(crate) mod reclaim;
+pub(crate) mod retired;
 
 pub(crate) use block::Handle;
 pub(crate) use end::{caught_panics, quietly};

@@ -20,7 +20,8 @@
 
 use super::end::{Dead, quietly};
 use super::pool;
-use super::reclaim::{Guard, Retired};
+use super::reclaim::Guard;
+use super::retired::Retired;
 use crate::stamp::Stamp;
 use crate::sync::fault::{Fault, planted};
 use crate::sync::orderings::site;

@@ -3,7 +3,7 @@
 //! # The life of what is retired
 //! A commit *retires* the node that it replaced: the head's count goes into the ring of the
 //! committing thread. Every [`BEACON`] retirements the thread lights a *beacon*: one deferred
-//! action of the epoch scheme below, which marks the ring *ripe* up to here once every guard that
+//! action of the epoch scheme (`grace.rs`), which marks the ring *ripe* up to here once every guard that
 //! was pinned at the beacon is gone. The thread's next commits release what is ripe, two for each
 //! retirement, before they pin.
 //!
@@ -20,16 +20,17 @@
 //!
 //! # Threads that end
 //! A thread gives its ring to a deferred action, which puts it on a list of orphans when its grace
-//! is over. Whoever commits next releases it.
+//! is over (`retired.rs`). Whoever commits next releases it.
 //!
 //! # Progress
 //! Nothing here waits for another thread, with one exception: the first retirement of a thread
 //! enters the thread into a list, under a lock, for [`lag`] alone.
 
 use super::grace;
+use super::retired::{Batch, Retired, no_orphans, orphaned, release_orphans};
 use crate::sync::fault::{Fault, planted};
 use crate::sync::orderings::site;
-use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, global, per_thread};
+use crate::sync::{AtomicU64, AtomicUsize, global, per_thread};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
@@ -69,29 +70,6 @@ pub(crate) trait Reclaim {
 
     /// Releases what this thread and ended threads retired, as far as no guard is in the way.
     fn reclaim();
-}
-
-/// Something retired, its type erased: the head's count of a node.
-#[derive(Clone, Copy)]
-pub(crate) struct Retired {
-    /// What `release` is to be called with.
-    pub(crate) node: *mut (),
-    /// Its size in memory.
-    pub(crate) bytes: usize,
-    /// Gives the count up.
-    ///
-    /// # Safety
-    /// 1. The argument is `node`. 2. Its grace is over. 3. It is called once.
-    pub(crate) release: unsafe fn(*mut ()),
-}
-
-impl Retired {
-    /// # Safety
-    /// 1. The grace is over.
-    unsafe fn release(self) {
-        // SAFETY: (1) the two belong together; (2) by the caller; (3) `self` ends here.
-        unsafe { (self.release)(self.node) };
-    }
 }
 
 /// Rings with a beacon in every 256 retirements.
@@ -152,8 +130,7 @@ impl Reclaim for Beacon {
             guard.grace.flush();
             drop(guard);
             let _ = RING.try_with(Ring::release_all);
-            let nodes =
-                RING.try_with(Ring::len).unwrap_or(0) + ORPHANED_NODES.load(site::GAUGE_LOAD);
+            let nodes = RING.try_with(Ring::len).unwrap_or(0) + orphaned().0;
             if nodes == 0 {
                 break;
             }
@@ -305,8 +282,9 @@ impl Ring {
                 self.release_upto(ripe.min(released.saturating_add(nodes)), shared);
             }
         }
-        if !ORPHANS.load(site::ORPHAN_PEEK).is_null() {
-            self.release_orphans(orphans);
+        if !no_orphans() {
+            let _releasing = Raised::new(&self.releasing);
+            release_orphans(orphans);
         }
     }
 
@@ -325,32 +303,6 @@ impl Ring {
         }
     }
 
-    /// Takes the list of orphans, releases some, and puts the others back.
-    #[cold]
-    fn release_orphans(&self, most: usize) {
-        let _releasing = Raised::new(&self.releasing);
-        let mut left = most;
-        let mut next = ORPHANS.swap(ptr::null_mut(), site::ORPHAN_TAKE);
-        while !next.is_null() {
-            // SAFETY: only `Batch::adopt` puts pointers on the list, made from boxes. Whoever takes
-            // the list has it alone.
-            let mut batch = unsafe { Box::from_raw(next) };
-            next = batch.next;
-            while left > 0
-                && let Some(retired) = batch.waiting.pop_front()
-            {
-                left -= 1;
-                ORPHANED_NODES.fetch_sub(1, site::GAUGE_ADD);
-                ORPHANED_BYTES.fetch_sub(retired.bytes, site::GAUGE_ADD);
-                // SAFETY: (1) a batch gets on the list when its grace is over.
-                unsafe { retired.release() };
-            }
-            if !batch.waiting.is_empty() {
-                batch.adopt();
-            }
-        }
-    }
-
     /// Makes what waits here an orphan. The ring can be used again.
     fn abandon(&self) {
         let waiting = self.waiting.take();
@@ -360,16 +312,12 @@ impl Ring {
             return;
         }
         let bytes: usize = waiting.iter().map(|retired| retired.bytes).sum();
-        ORPHANED_NODES.fetch_add(waiting.len(), site::GAUGE_ADD);
-        ORPHANED_BYTES.fetch_add(bytes, site::GAUGE_ADD);
         if let Some(shared) = self.shared.get() {
             shared.shrink(waiting.len(), bytes);
         }
-        let batch = Box::new(Batch {
-            waiting,
-            next: ptr::null_mut(),
-        });
-        defer(&Beacon::pin(), move || batch.adopt());
+        let batch = Batch::new(waiting, bytes);
+        // SAFETY: (1) it was retired by now, and `defer` waits for all present guards.
+        defer(&Beacon::pin(), move || unsafe { batch.adopt() });
     }
 }
 
@@ -448,54 +396,8 @@ impl Shared {
 static THREADS: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
 
 global! {
-    /// What ended threads left, its grace over: a stack, pushed to one by one and taken whole.
-    static ORPHANS: AtomicPtr<Batch> = AtomicPtr::new(ptr::null_mut());
-}
-global! {
-    static ORPHANED_NODES: AtomicUsize = AtomicUsize::new(0);
-}
-global! {
-    static ORPHANED_BYTES: AtomicUsize = AtomicUsize::new(0);
-}
-
-global! {
     /// Actions that are deferred and have not run. A gauge, for [`Reclaim::reclaim`] to see progress.
     static DEFERRED: AtomicUsize = AtomicUsize::new(0);
-}
-
-/// Makes what all threads share here, before any is spawned: loom takes a later first use for an
-/// order between threads.
-#[cfg(any(snapcell_model, snapcell_shuttle))]
-pub(crate) fn begin() {
-    ORPHANS.load(site::ORPHAN_PEEK);
-    ORPHANED_NODES.load(site::GAUGE_LOAD);
-    ORPHANED_BYTES.load(site::GAUGE_LOAD);
-}
-
-/// What one thread left when it ended.
-struct Batch {
-    waiting: VecDeque<Retired>,
-    next: *mut Batch,
-}
-
-// SAFETY: what is retired is released by whatever thread comes to it. Nodes are made of `T: Send +
-// Sync` only (see `Node`), and the batch has one owner at a time.
-unsafe impl Send for Batch {}
-
-impl Batch {
-    /// Puts the batch on the list of orphans.
-    fn adopt(self: Box<Self>) {
-        let batch = Box::into_raw(self);
-        let mut top = ORPHANS.load(site::ORPHAN_PEEK);
-        loop {
-            // SAFETY: not published yet, so still ours alone.
-            unsafe { (*batch).next = top };
-            match ORPHANS.compare_exchange(top, batch, site::ORPHAN_PUSH) {
-                Ok(_) => return,
-                Err(newer) => top = newer,
-            }
-        }
-    }
 }
 
 /// A closure of a commit, while it runs. Nothing is released on this thread meanwhile.
@@ -583,14 +485,10 @@ pub(crate) fn lag() -> (usize, usize) {
 }
 
 fn sum(threads: &[Weak<Shared>]) -> (usize, usize) {
-    let orphaned = (
-        ORPHANED_NODES.load(site::GAUGE_LOAD),
-        ORPHANED_BYTES.load(site::GAUGE_LOAD),
-    );
     threads
         .iter()
         .filter_map(Weak::upgrade)
-        .fold(orphaned, |(nodes, bytes), thread| {
+        .fold(orphaned(), |(nodes, bytes), thread| {
             (
                 nodes + thread.nodes.load(site::GAUGE_LOAD),
                 bytes + thread.bytes.load(site::GAUGE_LOAD),
