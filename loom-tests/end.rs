@@ -107,3 +107,46 @@ model! {
         format!("{}, {how}", other.join().unwrap())
     }
 }
+
+model! {
+    /// Two watches of an entity that has ended go at the same time.
+    /// Invariant: the last one ends what is left, after the other's looks.
+    last_watcher {
+        bound: None,
+        kills: [ForgetHead, EndDespiteWatchers],
+        outcomes: ["0 0"],
+    }
+    |world| {
+        let entity = world.entity(0);
+        let mut mine = entity.watch();
+        let mut theirs = mine.clone();
+        drop(entity);
+        let other = spawn(move || theirs.get().number());
+        let seen = mine.get().number();
+        drop(mine);
+        let other = other.join().unwrap();
+        world.assert_dropped(1);
+        format!("{seen} {other}")
+    }
+}
+
+model! {
+    /// Somebody watches, looks and goes, while the only handle wants the value.
+    /// Invariant: the value moves out after the look, or not at all.
+    into_inner_against_a_watcher {
+        bound: None,
+        kills: [MoveDespiteWatchers],
+        outcomes: ["1, taken", "1, shared"],
+    }
+    |world| {
+        let entity = world.entity(0);
+        let mut watch = entity.watch();
+        drop(entity.replace(world.value(1)));
+        let other = spawn(move || watch.get().number());
+        let taken = entity.into_inner();
+        let how = if taken.is_ok() { "taken" } else { "shared" };
+        let seen = other.join().unwrap();
+        drop(taken);
+        format!("{seen}, {how}")
+    }
+}

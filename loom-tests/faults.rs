@@ -43,6 +43,18 @@ const MODELS: &[&Model] = &[
     &crate::update::three_updates::MODEL,
     &crate::update::two_merges::MODEL,
     &crate::update::two_updates::MODEL,
+    &crate::end::into_inner_against_a_watcher::MODEL,
+    &crate::end::last_watcher::MODEL,
+    &crate::wait::a_callback_stops::MODEL,
+    &crate::wait::a_mark_left_behind::MODEL,
+    &crate::wait::a_task::MODEL,
+    &crate::wait::close::MODEL,
+    &crate::wait::one_gives_up::MODEL,
+    &crate::wait::one_waiter::MODEL,
+    &crate::wait::publishes_a_marked_head::MODEL,
+    &crate::wait::two_commits::MODEL,
+    &crate::wait::two_waiters::MODEL,
+    &crate::wait::two_writers_on_a_marked_head::MODEL,
 ];
 
 /// Weaker orderings that no model notices, each explained in the table. None so far.
@@ -62,6 +74,13 @@ fn claims() -> Vec<(String, Vec<&'static str>)> {
     faults.chain(weakenings).collect()
 }
 
+/// Whether a claim is to be replayed in this build. Over event-listener itself, whose lock orders more
+/// than it promises, only those faults of waiting are that don't come down to a missing order.
+fn is_replayed(fault: &str, model: &str) -> bool {
+    let of_order = fault.contains('=') || fault == "SeeMarkOnly";
+    !cfg!(snapcell_event_model) || model.starts_with("wait::") && !of_order
+}
+
 #[test]
 fn each_model_is_in_the_list_once() {
     let names: BTreeSet<_> = MODELS.iter().map(|model| model.name).collect();
@@ -77,6 +96,7 @@ fn each_model_is_in_the_list_once() {
         include_str!("reader.rs"),
         include_str!("ring.rs"),
         include_str!("update.rs"),
+        include_str!("wait.rs"),
     ];
     let defined: usize = sources
         .iter()
@@ -116,6 +136,7 @@ fn each_fault_is_noticed() {
     let pairs: Vec<(String, &str)> = claims()
         .into_iter()
         .flat_map(|(fault, models)| models.into_iter().map(move |model| (fault.clone(), model)))
+        .filter(|(fault, model)| is_replayed(fault, model))
         .collect();
     let next = AtomicUsize::new(0);
     let survivors = Mutex::new(Vec::new());

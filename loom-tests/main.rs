@@ -16,6 +16,7 @@
 //! | `pool` | memory that comes back |
 //! | `exit` | threads that end |
 //! | `end` | the end of an entity |
+//! | `wait` | those who wait against commits, each other, and the end |
 //! | `faults` | the replay |
 
 mod commit;
@@ -30,3 +31,4 @@ mod reader;
 mod ring;
 mod support;
 mod update;
+mod wait;

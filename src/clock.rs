@@ -9,7 +9,7 @@ use crate::sync::AtomicU64;
 use crate::sync::orderings::site;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Where the times of an entity's stamps come from.
 ///
@@ -77,7 +77,7 @@ impl Clock {
 /// # Examples
 /// ```
 /// use snapcell::{Clock, Entity, ManualClock};
-/// use std::time::Duration;
+/// use std::time::{Duration, Instant};
 ///
 /// let clock = ManualClock::new();
 /// let entity = Entity::builder('a').clock(Clock::manual(&clock)).build();
@@ -132,6 +132,12 @@ impl fmt::Debug for ManualClock {
             .field(&Duration::from_nanos(self.now()))
             .finish()
     }
+}
+
+/// The moment after so long, unless that is never.
+#[allow(clippy::disallowed_methods, reason = "nobody else asks for the time")]
+pub(crate) fn deadline(after: Duration) -> Option<Instant> {
+    Instant::now().checked_add(after)
 }
 
 /// 584 years and longer are all the same.

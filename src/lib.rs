@@ -25,6 +25,11 @@
 //! [`try_commit`](Entity::try_commit) for what was computed earlier,
 //! [`commit_or_merge`](Entity::commit_or_merge) for what took long.
 //!
+//! # Which wait?
+//! [`changed`](Entity::changed) and [`wait_for`](Entity::wait_for) for one condition, awaited or
+//! blocking; a [`Watch`] to follow an entity without keeping it open;
+//! [`on_commit`](Entity::on_commit) for a closure that is to be called.
+//!
 //! # Guides
 //! * [Limitations](guide::limitations): what it doesn't do, and what it costs. Read this first.
 //! * [Guarantees](guide::guarantees): linearization point, progress and cost of each operation.
@@ -54,9 +59,9 @@ mod stamp;
 mod sync;
 
 pub use cell::{
-    Builder, CommitError, Committed, Entity, Guard, Invalid, Lag, Loaded, Merge, Projected, Reader,
-    Refusal, Retry, Snapshot, UpdateError, Updated, destructor_panics, pin, reclaim,
-    reclamation_lag,
+    Builder, Callback, Closed, CommitError, Committed, Entity, Guard, Invalid, Lag, Loaded, Merge,
+    Projected, Reader, Refusal, Retry, Snapshot, TimedOut, UpdateError, Updated, Waiting, Watch,
+    destructor_panics, pin, reclaim, reclamation_lag,
 };
 pub use clock::{Clock, ManualClock};
 pub use stamp::{ParseStampError, Stamp};

@@ -67,7 +67,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
                 ));
             }
         };
-        match attempt.commit(draft) {
+        match attempt.commit(draft, || self.0.wake()) {
             Ok(published) => Ok(Committed {
                 publication: attempt.publication(published),
                 attempts: 1,
@@ -118,7 +118,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
             Ok(draft) => draft,
             Err((proposed, refusal)) => return Err(self.refused(proposed, expected, refusal)),
         };
-        match self.head().commit_on(&base.0, draft) {
+        match self.head().commit_on(&base.0, draft, || self.0.wake()) {
             Ok(publication) => Ok(Committed {
                 publication,
                 attempts: 1,
@@ -153,7 +153,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
                     return Err(CommitError::new(value, attempt.seen(), seen, refusal));
                 }
             };
-            match attempt.commit(draft) {
+            match attempt.commit(draft, || self.0.wake()) {
                 Ok(published) => {
                     return Ok(Committed {
                         publication: attempt.publication(published),
@@ -223,7 +223,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
                 Ok(draft) => draft,
                 Err((mine, refusal)) => return Err(self.refused(mine, expected, refusal)),
             };
-            mine = match self.head().commit_on(&base.0, draft) {
+            mine = match self.head().commit_on(&base.0, draft, || self.0.wake()) {
                 Ok(publication) => {
                     return Ok(Committed {
                         publication,
@@ -255,7 +255,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
                 }
             };
             let tried = theirs.address();
-            match attempt.commit(draft) {
+            match attempt.commit(draft, || self.0.wake()) {
                 Ok(published) => {
                     quietly(|| drop(mine));
                     return Ok(Committed {

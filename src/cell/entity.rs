@@ -37,6 +37,17 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 /// | [`commit_or_merge`](Entity::commit_or_merge) | a change that took long, merged rather than computed again |
 /// | [`replace`](Entity::replace) | a value that depends on nothing |
 ///
+/// # Which wait?
+/// Each can be awaited on any runtime, and blocks a thread by `.wait()`, `.wait_timeout(…)` or
+/// `.wait_deadline(…)`.
+///
+/// | call | for |
+/// |---|---|
+/// | [`changed`](Entity::changed) | another snapshot than the one you know |
+/// | [`wait_for`](Entity::wait_for), [`wait_for_map`](Entity::wait_for_map) | a value that fulfils a condition |
+/// | [`watch`](Entity::watch) | one change after the other, until the entity is closed |
+/// | [`on_commit`](Entity::on_commit) | a closure that is called after commits, on a thread of its own |
+///
 /// # Examples
 /// ```
 /// use snapcell::Entity;
@@ -74,12 +85,24 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 /// let entity = snapcell::Entity::new(&1);
 /// std::thread::spawn(move || entity.replace(&2).attempts());
 /// ```
-pub struct Entity<T: Send + Sync + 'static, E: 'static = Infallible>(Handle<T, Extras<T, E>>);
+pub struct Entity<T: Send + Sync + 'static, E: 'static = Infallible>(
+    pub(super) Handle<T, Extras<T, E>>,
+);
 
 /// What only some entities have.
 pub(super) struct Extras<T, E> {
     clock: Clock,
     validate: Option<Validator<T, E>>,
+}
+
+/// What an entity has that was built without any of it.
+impl<T, E> Default for Extras<T, E> {
+    fn default() -> Self {
+        Extras {
+            clock: Clock::default(),
+            validate: None,
+        }
+    }
 }
 
 type Validator<T, E> = Box<dyn Fn(&T) -> Result<(), E> + Send + Sync>;
@@ -195,7 +218,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
     #[inline]
     pub(super) fn prepare(&self) -> Reading {
         Reclaimer::release_some();
-        match self.0.extras() {
+        match self.0.extra() {
             None => Clock::default().reading(),
             Some(extras) => extras.clock.reading(),
         }
@@ -203,7 +226,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
 
     #[inline]
     pub(super) fn validate(&self, value: &T) -> Result<(), E> {
-        match self.0.extras() {
+        match self.0.extra() {
             Some(Extras {
                 validate: Some(validate),
                 ..
@@ -348,10 +371,7 @@ impl<T: Send + Sync + 'static, E: 'static> Builder<T, E> {
         }
         let stamp = born.unwrap_or_else(|| Stamp::new(0, clock.reading().at_birth()));
         let extras = Extras { clock, validate };
-        Ok(Entity(Handle::new(
-            Draft::new(stamp, value),
-            Some(Box::new(extras)),
-        )))
+        Ok(Entity(Handle::new(Draft::new(stamp, value), Some(extras))))
     }
 }
 

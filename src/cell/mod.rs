@@ -7,21 +7,30 @@
 //! | `update` | a change that is computed again until it commits |
 //! | `snapshot` | what a read gives: kept, borrowed, or a part |
 //! | `reader` | a read that costs nothing while nothing changes |
+//! | `wait` | waiting for a snapshot, on a thread or in a task |
+//! | `watch` | a subscription that knows what was seen |
+//! | `callback` | a closure that is called after commits |
 //! | `guard` | pins, and what waits for them |
 //! | `backoff` | how long the loser of a race stays away |
 #![forbid(unsafe_code)]
 
 mod backoff;
+mod callback;
 mod commit;
 mod entity;
 mod guard;
 mod reader;
 mod snapshot;
 mod update;
+mod wait;
+mod watch;
 
+pub use callback::Callback;
 pub use commit::{CommitError, Committed, Merge, Refusal};
 pub use entity::{Builder, Entity, Invalid};
 pub use guard::{Guard, Lag, destructor_panics, pin, reclaim, reclamation_lag};
 pub use reader::Reader;
 pub use snapshot::{Loaded, Projected, Snapshot};
 pub use update::{Retry, UpdateError, Updated};
+pub use wait::{TimedOut, Waiting};
+pub use watch::{Closed, Watch};

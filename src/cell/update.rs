@@ -176,7 +176,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
             }
             let position = computing.end();
             let tried = seen.address();
-            match attempt.commit(draft) {
+            match attempt.commit(draft, || self.0.wake()) {
                 Ok(published) => {
                     return Ok(Updated::Committed(Committed {
                         publication: attempt.publication(published),

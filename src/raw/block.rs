@@ -5,27 +5,57 @@
 //! (Transactions will bring helpers that look without a handle, and then a grace for the blocks
 //! that took part in one.)
 //!
+//! There is one exception, and it has a count of its own: a [`Watcher`] may look at the head of an
+//! entity that has no handles any more, to see what its last value was. That count lies in the
+//! [`Extra`], which is made when somebody waits for the first time; all handles together own one of
+//! it. So the last handle ends the block, or leaves that to the last watcher.
+//!
 //! # Orderings
-//! HANDLE_RELEASE → HANDLE_LAST: what was done through any handle comes before the end. Checked by
-//! `loom-tests/end.rs`.
+//! HANDLE_RELEASE → HANDLE_LAST: what was done through any handle comes before the end.
+//! WATCHER_RELEASE → WATCHER_LAST, WATCHER_NONE: and so does what was done through any watcher.
+//! EXTRA_SET → EXTRA_LOAD: who sees the extra sees what is in it. Checked by `loom-tests/end.rs` and
+//! `loom-tests/wait.rs`.
 
 use super::end::{Dead, quietly};
 use super::head::Head;
 use super::node::{Draft, Held};
 use super::pool;
 use super::reclaim::{Reclaim, Reclaimer};
-use crate::sync::AtomicUsize;
+use crate::sync::event::{Event, Listener};
 use crate::sync::fault::{Fault, planted};
 use crate::sync::orderings::site;
+use crate::sync::{AtomicPtr, AtomicUsize, Life};
 use std::alloc::Layout;
+use std::marker::PhantomData;
 use std::mem;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 struct Block<T, X> {
     handles: AtomicUsize,
     head: Head<T>,
-    /// A box of its own, as most entities have none.
-    extras: Option<Box<X>>,
+    /// Null, or a box of its own, as most entities need none. Set once.
+    extra: AtomicPtr<Extra<X>>,
+}
+
+/// What only some entities have.
+struct Extra<X> {
+    /// One for each watcher, and one for all handles.
+    watchers: AtomicUsize,
+    /// Where those who wait for the next snapshot register.
+    event: Event,
+    content: X,
+    life: Life,
+}
+
+impl<X> Extra<X> {
+    fn new(content: X) -> Box<Self> {
+        Box::new(Extra {
+            watchers: AtomicUsize::new(1),
+            event: Event::new(),
+            content,
+            life: Life::begin(),
+        })
+    }
 }
 
 #[cfg(not(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle)))]
@@ -37,7 +67,119 @@ const _: () = assert!(
 /// Counts beyond this abort, as `Arc`'s do.
 const MOST: usize = isize::MAX as usize;
 
-/// A counted reference to a block.
+impl<T: Send + Sync + 'static, X> Block<T, X> {
+    const LAYOUT: Layout = Layout::new::<Block<T, X>>();
+
+    #[inline]
+    fn extra(&self) -> Option<&Extra<X>> {
+        // SAFETY: the extra is set once, whole, and lives as long as the block.
+        let extra = unsafe { self.extra.load(site::EXTRA_LOAD).as_ref() }?;
+        extra.life.look();
+        Some(extra)
+    }
+
+    /// The extra, made now if there is none.
+    fn need_extra(&self) -> &Extra<X>
+    where
+        X: Default,
+    {
+        if let Some(extra) = self.extra() {
+            return extra;
+        }
+        let mine = Box::into_raw(Extra::new(X::default()));
+        let set = match self
+            .extra
+            .compare_exchange(ptr::null_mut(), mine, site::EXTRA_SET)
+        {
+            Ok(_) => mine,
+            Err(theirs) => {
+                // SAFETY: it came from a box and was not published.
+                let mine = unsafe { Box::from_raw(mine) };
+                mine.life.end();
+                theirs
+            }
+        };
+        // SAFETY: as in `extra`.
+        let extra = unsafe { &*set };
+        extra.life.look();
+        extra
+    }
+
+    /// Tells somebody who waits that there is something to see.
+    #[cold]
+    fn wake(&self) {
+        if let Some(extra) = self.extra() {
+            // Whose waker panics has nothing to do with whom it wakes.
+            quietly(|| extra.event.wake());
+        }
+    }
+
+    /// Ends the block; what is left is the head's count.
+    ///
+    /// # Safety
+    /// 1. Nobody else refers to the block. 2. It is not used any more.
+    unsafe fn end(block: NonNull<Self>) -> Last<T> {
+        // SAFETY: (1), (2): the block is ours, whole, and not used as such any more.
+        let Block { head, extra, .. } = unsafe { block.read() };
+        // SAFETY: (1), (2): nobody uses the head from now on.
+        let held = unsafe { head.take() };
+        // SAFETY: (1), (2): it came from the pool with this layout, and nothing lives in it.
+        unsafe { pool::give(block.cast(), Self::LAYOUT) };
+        let extra = extra.load(site::EXTRA_TAKE);
+        if !extra.is_null() {
+            let dead = Dead {
+                node: extra.cast(),
+                end: Self::end_extra,
+            };
+            // SAFETY: (1) it was the block's.
+            unsafe { dead.bury() };
+        }
+        Last(held)
+    }
+
+    /// # Safety
+    /// 1. `extra` came from a `Box<Extra<X>>`. 2. It is called once.
+    unsafe fn end_extra(extra: *mut ()) {
+        // SAFETY: (1), (2).
+        let extra = unsafe { Box::from_raw(extra.cast::<Extra<X>>()) };
+        extra.life.end();
+        // A validator may own anything, other entities included.
+        quietly(|| drop(extra));
+    }
+
+    /// Gives up a count of those in the extra, and ends the block if it was the last one.
+    ///
+    /// # Safety
+    /// 1. The caller has such a count, of a block with an extra, and does not use the block any more.
+    unsafe fn release(block: NonNull<Self>) {
+        // SAFETY: (1) the count keeps the block.
+        let Some(extra) = (unsafe { block.as_ref() }).extra() else {
+            return;
+        };
+        if extra.watchers.fetch_sub(1, site::WATCHER_RELEASE) == 1 {
+            // All that was done through other watchers is done: this reads the end of their releases.
+            extra.watchers.load(site::WATCHER_LAST);
+            // SAFETY: (1) the last watcher is gone, and since they own one count so are all handles;
+            // (2) by the caller.
+            unsafe { Self::end(block) }.release();
+        }
+    }
+}
+
+/// The count of a head that is no more.
+struct Last<T>(Held<T>);
+
+impl<T> Last<T> {
+    /// Gives it up.
+    fn release(self) {
+        if planted(Fault::ForgetHead) {
+            return mem::forget(self.0);
+        }
+        drop(self.0);
+    }
+}
+
+/// A counted reference to a block, by which its head may be changed.
 pub(crate) struct Handle<T: Send + Sync + 'static, X>(NonNull<Block<T, X>>);
 
 // SAFETY: handles share the head, which gives out `&T` on all threads and drops `T`s on any; and
@@ -47,14 +189,15 @@ unsafe impl<T: Send + Sync + 'static, X: Send + Sync> Send for Handle<T, X> {}
 unsafe impl<T: Send + Sync + 'static, X: Send + Sync> Sync for Handle<T, X> {}
 
 impl<T: Send + Sync + 'static, X> Handle<T, X> {
-    const LAYOUT: Layout = Layout::new::<Block<T, X>>();
-
-    pub(crate) fn new(first: Draft<T>, extras: Option<Box<X>>) -> Self {
-        let block: NonNull<Block<T, X>> = pool::take(Self::LAYOUT).cast();
+    pub(crate) fn new(first: Draft<T>, extra: Option<X>) -> Self {
+        let block: NonNull<Block<T, X>> = pool::take(Block::<T, X>::LAYOUT).cast();
+        let extra = extra.map_or(ptr::null_mut(), |content| {
+            Box::into_raw(Extra::new(content))
+        });
         let content = Block {
             handles: AtomicUsize::new(1),
             head: Head::new(first),
-            extras,
+            extra: AtomicPtr::new(extra),
         };
         // SAFETY: the memory is ours, large enough and aligned.
         unsafe { block.write(content) };
@@ -73,8 +216,14 @@ impl<T: Send + Sync + 'static, X> Handle<T, X> {
     }
 
     #[inline]
-    pub(crate) fn extras(&self) -> Option<&X> {
-        self.block().extras.as_deref()
+    pub(crate) fn extra(&self) -> Option<&X> {
+        self.block().extra().map(|extra| &extra.content)
+    }
+
+    /// Tells one of those who wait that there is something to see. It tells the others.
+    #[cold]
+    pub(crate) fn wake(&self) {
+        self.block().wake();
     }
 
     /// Whether the two are handles of the same block.
@@ -82,51 +231,41 @@ impl<T: Send + Sync + 'static, X> Handle<T, X> {
         self.0 == other.0
     }
 
-    /// Takes the value out of the entity if this is its only handle and nobody holds its snapshot;
-    /// otherwise the current snapshot.
+    /// Takes the value out of the entity if this is its only handle, nobody watches, and nobody
+    /// holds its snapshot; otherwise the current snapshot.
     pub(crate) fn into_inner(self) -> Result<T, Held<T>> {
-        if self.block().handles.load(site::HANDLE_SOLE) != 1 {
+        let block = self.block();
+        let unwatched = |extra: &Extra<X>| {
+            extra.watchers.load(site::WATCHER_NONE) == 1 || planted(Fault::MoveDespiteWatchers)
+        };
+        if block.handles.load(site::HANDLE_SOLE) != 1 || !block.extra().is_none_or(unwatched) {
             let guard = Reclaimer::pin();
             return Err(self.head().load(&guard).hold());
         }
-        // SAFETY: the only handle is ours, so nobody uses the head, and it ends here.
-        let held = unsafe { self.end() };
+        let block = self.0;
         mem::forget(self);
-        // SAFETY: (1) who looks under a guard borrows a handle, and there is no other.
-        unsafe { held.into_value() }
+        // SAFETY: (1) the only handle was ours, and with it the only way to get a watcher, of which
+        // there are none; (2) it ends here.
+        let last = unsafe { Block::end(block) };
+        // SAFETY: (1) who looks under a guard borrows a handle or a watcher.
+        unsafe { last.0.into_value() }
     }
 
-    /// Ends the block; what is left is the head's count.
-    ///
-    /// # Safety
-    /// 1. Nobody else has a handle. 2. This one is not used any more.
-    unsafe fn end(&self) -> Held<T> {
-        // SAFETY: (1), (2): nobody uses the head from now on.
-        let held = unsafe { self.head().take() };
-        // SAFETY: (1) the block is ours, whole, and (2) not used as such any more.
-        let Block { extras, .. } = unsafe { self.0.read() };
-        // SAFETY: (1), (2): it came from the pool with this layout, and nothing lives in it.
-        unsafe { pool::give(self.0.cast(), Self::LAYOUT) };
-        if let Some(extras) = extras {
-            let extras = Dead {
-                node: Box::into_raw(extras).cast(),
-                end: Self::end_extras,
-            };
-            // SAFETY: (1) they were the block's.
-            unsafe { extras.bury() };
-        }
-        held
+    /// What somebody waits by.
+    pub(crate) fn waitable(&self) -> Waitable<'_, T, X>
+    where
+        X: Default,
+    {
+        Waitable::new(self.block())
     }
-}
 
-impl<T: Send + Sync + 'static, X> Handle<T, X> {
-    /// # Safety
-    /// 1. `extras` came from a `Box<X>`. 2. It is called once.
-    unsafe fn end_extras(extras: *mut ()) {
-        // SAFETY: (1), (2).
-        let extras = unsafe { Box::from_raw(extras.cast::<X>()) };
-        // A validator may own anything, other entities included.
-        quietly(|| drop(extras));
+    /// A watcher of the same block.
+    pub(crate) fn watcher(&self) -> Watcher<T, X>
+    where
+        X: Default,
+    {
+        take_watcher(self.block().need_extra());
+        Watcher(self.0)
     }
 }
 
@@ -141,15 +280,123 @@ impl<T: Send + Sync + 'static, X> Clone for Handle<T, X> {
 
 impl<T: Send + Sync + 'static, X> Drop for Handle<T, X> {
     fn drop(&mut self) {
-        if self.block().handles.fetch_sub(1, site::HANDLE_RELEASE) == 1 {
+        let block = self.block();
+        if block.handles.fetch_sub(1, site::HANDLE_RELEASE) == 1 {
             // All that was done through other handles is done: this reads the end of their releases.
-            self.block().handles.load(site::HANDLE_LAST);
-            // SAFETY: (1) that was the last handle; (2) it ends here.
-            let held = unsafe { self.end() };
-            if planted(Fault::ForgetHead) {
-                return mem::forget(held);
+            block.handles.load(site::HANDLE_LAST);
+            if block.extra().is_some() && !planted(Fault::EndDespiteWatchers) {
+                if block.head.close() && !planted(Fault::CloseSilently) {
+                    block.wake();
+                }
+                // SAFETY: (1) that of all handles, of which this was the last.
+                unsafe { Block::release(self.0) };
+            } else {
+                // SAFETY: (1) that was the last handle, and without an extra there are no watchers;
+                // (2) it ends here.
+                unsafe { Block::end(self.0) }.release();
             }
-            drop(held);
+        }
+    }
+}
+
+/// A counted reference to a block, by which its head may be looked at only. It outlives the handles.
+pub(crate) struct Watcher<T: Send + Sync + 'static, X>(NonNull<Block<T, X>>);
+
+// SAFETY: as a handle.
+unsafe impl<T: Send + Sync + 'static, X: Send + Sync> Send for Watcher<T, X> {}
+// SAFETY: as a handle.
+unsafe impl<T: Send + Sync + 'static, X: Send + Sync> Sync for Watcher<T, X> {}
+
+impl<T: Send + Sync + 'static, X> Watcher<T, X> {
+    fn block(&self) -> &Block<T, X> {
+        // SAFETY: our count keeps the block.
+        unsafe { self.0.as_ref() }
+    }
+
+    #[inline]
+    pub(crate) fn head(&self) -> &Head<T> {
+        &self.block().head
+    }
+
+    /// What somebody waits by.
+    pub(crate) fn waitable(&self) -> Waitable<'_, T, X>
+    where
+        X: Default,
+    {
+        Waitable::new(self.block())
+    }
+}
+
+fn take_watcher<X>(extra: &Extra<X>) {
+    if extra.watchers.fetch_add(1, site::WATCHER_TAKE) > MOST {
+        std::process::abort();
+    }
+}
+
+impl<T: Send + Sync + 'static, X> Clone for Watcher<T, X> {
+    fn clone(&self) -> Self {
+        if let Some(extra) = self.block().extra() {
+            take_watcher(extra);
+        }
+        Watcher(self.0)
+    }
+}
+
+impl<T: Send + Sync + 'static, X> Drop for Watcher<T, X> {
+    fn drop(&mut self) {
+        // SAFETY: (1) ours, and it is not used any more.
+        unsafe { Block::release(self.0) };
+    }
+}
+
+/// A block, as those see it who wait for what becomes of its head.
+pub(crate) struct Waitable<'e, T, X> {
+    block: &'e Block<T, X>,
+    /// It crosses threads if what it shows may be shared.
+    shows: PhantomData<&'e (T, X)>,
+}
+
+impl<T, X> Clone for Waitable<'_, T, X> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T, X> Copy for Waitable<'_, T, X> {}
+
+impl<'e, T: Send + Sync + 'static, X: Default> Waitable<'e, T, X> {
+    fn new(block: &'e Block<T, X>) -> Self {
+        Waitable {
+            block,
+            shows: PhantomData,
+        }
+    }
+
+    pub(crate) fn head(self) -> &'e Head<T> {
+        &self.block.head
+    }
+
+    /// Registers, to be woken by whoever takes a mark out of the head.
+    pub(crate) fn listen(self) -> Listener {
+        self.block.need_extra().event.listen()
+    }
+
+    /// Registers, and then marks `held` as awaited, if it is still current and will be replaced.
+    pub(crate) fn await_successor(self, held: &Held<T>) -> Option<Listener> {
+        let listener = self.listen();
+        self.mark(held).then_some(listener)
+    }
+
+    /// Marks `held` as awaited by whoever has registered before. Whether it is still current and will
+    /// be replaced: otherwise nobody will be woken.
+    pub(crate) fn mark(self, held: &Held<T>) -> bool {
+        self.head().mark(held)
+    }
+
+    /// What whoever was woken as the messenger does: wakes the others.
+    pub(crate) fn wake_all(self) {
+        if let Some(extra) = self.block.extra() {
+            quietly(|| extra.event.wake_all());
         }
     }
 }

@@ -5,11 +5,32 @@
 //! again while somebody is pinned or holds it, so the same pointer is the same stamp: the one
 //! instruction checks version and time and publishes the next ones.
 //!
+//! # Marks
+//! Nodes are aligned, so the pointer's lowest bits are free. Beside the node they say two things
+//! that the next exchange has to know, and nothing else of the word does:
+//!
+//! | bit | name | set by | means |
+//! |---|---|---|---|
+//! | 0 | [`AWAITED`] | a waiter, after it has registered | whoever replaces this node has somebody to wake |
+//! | 1 | [`CLOSED`] | the last handle | nobody will replace this node |
+//!
+//! A waiter sets its mark on the very node that it looked at, by an exchange. That is its second
+//! look: it fails if the node was replaced, and once it has succeeded the replacement comes later
+//! and takes the mark out. So no wake-up is lost, and a commit that nobody waits for pays nothing.
+//! Checked by `loom-tests/wait.rs`.
+//!
 //! # Orderings
 //! *fill* the draft is written; *publish* the compare-and-exchange; *load* a reader takes the head.
 //! *fill* → *publish* (HEAD_CAS, Release) → *load* (HEAD_LOAD, Acquire): who sees the pointer sees
-//! the node. A lost *publish* is a *load* of the winner's node, hence Acquire on failure. Checked by
-//! `loom-tests/commit.rs` and `loom-tests/read.rs`.
+//! the node. A lost *publish* is a *load* of the winner's node, hence Acquire on failure. Marks are
+//! set by read-modify-writes, which continue the release sequence of *publish*: a marked pointer is
+//! as good as a bare one. Checked by `loom-tests/commit.rs` and `loom-tests/read.rs`.
+//!
+//! *register* a waiter enters the list of listeners; *mark*; *take* an exchange or a close that finds
+//! the mark; *wake* it goes to that list.
+//! *register* → *mark* (HEAD_MARK, Release) → *take* (HEAD_CAS_AWAITED, HEAD_CLOSE, Acquire) →
+//! *wake*: who takes a mark out finds its waiter on the list. Each waiter writes the word, though
+//! it be marked already, or only the first one would be ordered before *take*.
 
 use super::node::{self, Draft, Held, Node, Seen};
 use super::reclaim::{Guard, Reclaim, Reclaimer};
@@ -18,6 +39,33 @@ use crate::sync::fault::{Fault, planted};
 use crate::sync::orderings::site;
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
+
+/// Somebody waits for the successor of this node.
+const AWAITED: usize = 1;
+/// There will be no successor.
+const CLOSED: usize = 2;
+
+/// The node that a word points to, without its marks.
+#[inline(always)]
+fn bare<T>(word: *mut Node<T>) -> *mut Node<T> {
+    const {
+        assert!(
+            align_of::<Node<T>>() > AWAITED | CLOSED,
+            "marks fit below a node's address"
+        )
+    };
+    word.map_addr(|address| address & !(AWAITED | CLOSED))
+}
+
+#[inline(always)]
+fn has<T>(word: *mut Node<T>, mark: usize) -> bool {
+    word.addr() & mark != 0
+}
+
+#[inline(always)]
+fn with<T>(word: *mut Node<T>, mark: usize) -> *mut Node<T> {
+    word.map_addr(|address| address | mark)
+}
 
 /// The word. It owns one count of the node that it points to, and is never null.
 pub(crate) struct Head<T> {
@@ -36,7 +84,7 @@ impl<T: Send + Sync + 'static> Head<T> {
     #[inline]
     pub(crate) fn load<'g>(&'g self, _guard: &'g Guard) -> Seen<'g, T> {
         // SAFETY: heads are never null.
-        let node = unsafe { NonNull::new_unchecked(self.word.load(site::HEAD_LOAD)) };
+        let node = unsafe { NonNull::new_unchecked(bare(self.word.load(site::HEAD_LOAD))) };
         // SAFETY: (1) it was reachable just now, under the guard; (2) the head is borrowed for 'g.
         unsafe { Seen::new(node) }
     }
@@ -45,7 +93,46 @@ impl<T: Send + Sync + 'static> Head<T> {
     /// `held` keeps its node, no other node has its address.
     #[inline]
     pub(crate) fn is(&self, held: &Held<T>) -> bool {
-        self.word.load(site::HEAD_COMPARE) == held.as_ptr()
+        let word = self.word.load(site::HEAD_COMPARE);
+        // Most heads have no marks, and then the first comparison is all.
+        word == held.as_ptr() || bare(word) == held.as_ptr()
+    }
+
+    /// Whether `held` is current and will remain so. Wait-free: one load.
+    pub(crate) fn is_closed(&self) -> bool {
+        has(self.word.load(site::HEAD_COMPARE), CLOSED)
+    }
+
+    /// Marks `held` as awaited, if it is current and will be replaced. Whether it did: then whoever
+    /// replaces it finds the caller, who has registered before.
+    ///
+    /// Lock-free: it tries again only if somebody else has set a mark, of which there are two.
+    pub(super) fn mark(&self, held: &Held<T>) -> bool {
+        let mut found = self.word.load(site::HEAD_COMPARE);
+        loop {
+            if bare(found) != held.as_ptr() || has(found, CLOSED) {
+                return planted(Fault::WaitWithoutSecondLook);
+            }
+            if has(found, AWAITED) && planted(Fault::SeeMarkOnly) {
+                return true;
+            }
+            match self
+                .word
+                .compare_exchange(found, with(found, AWAITED), site::HEAD_MARK)
+            {
+                Ok(_) => return true,
+                Err(newer) => found = newer,
+            }
+        }
+    }
+
+    /// Says that nobody will commit any more. Whether somebody waits for it.
+    ///
+    /// The caller is alone but for those who set marks.
+    pub(super) fn close(&self) -> bool {
+        let current = self.word.load(site::HEAD_TAKE);
+        let found = self.word.swap(with(current, CLOSED), site::HEAD_CLOSE);
+        has(found, AWAITED)
     }
 
     /// Pins, and loads the current node as the one to commit on.
@@ -53,7 +140,7 @@ impl<T: Send + Sync + 'static> Head<T> {
     pub(crate) fn attempt(&self) -> Attempt<'_, T> {
         let guard = Reclaimer::pin();
         // SAFETY: heads are never null.
-        let seen = unsafe { NonNull::new_unchecked(self.word.load(site::HEAD_LOAD)) };
+        let seen = unsafe { NonNull::new_unchecked(bare(self.word.load(site::HEAD_LOAD))) };
         Attempt {
             head: self,
             guard,
@@ -62,12 +149,13 @@ impl<T: Send + Sync + 'static> Head<T> {
     }
 
     /// Replaces `held` by `draft`, if it is current: no load is needed to find out. Otherwise the
-    /// attempt sees the node that is, and the draft comes back.
+    /// attempt sees the node that is, and the draft comes back. `wake` as in [`Attempt::commit`].
     #[inline]
     pub(crate) fn commit_on(
         &self,
         held: &Held<T>,
         draft: Draft<T>,
+        wake: impl FnOnce(),
     ) -> Result<Publication<'_, T>, Lost<'_, T>> {
         let guard = Reclaimer::pin();
         // SAFETY: `held` is not null.
@@ -78,7 +166,7 @@ impl<T: Send + Sync + 'static> Head<T> {
             guard,
             seen,
         };
-        match attempt.commit(draft) {
+        match attempt.commit(draft, wake) {
             Ok(published) => Ok(attempt.publication(published)),
             Err(draft) => Err((attempt, draft)),
         }
@@ -90,7 +178,7 @@ impl<T: Send + Sync + 'static> Head<T> {
     /// 1. Nobody uses the head from now on.
     pub(super) unsafe fn take(&self) -> Held<T> {
         // SAFETY: heads are never null.
-        let node = unsafe { NonNull::new_unchecked(self.word.load(site::HEAD_TAKE)) };
+        let node = unsafe { NonNull::new_unchecked(bare(self.word.load(site::HEAD_TAKE))) };
         // SAFETY: (1) the head's count is given up to this.
         unsafe { Held::from_raw(node) }
     }
@@ -116,33 +204,66 @@ impl<'h, T: Send + Sync + 'static> Attempt<'h, T> {
     }
 
     /// Replaces the node that was seen by `draft`, unless it is not current any more. Then the
-    /// attempt sees the winner's node, and the draft comes back.
+    /// attempt sees the winner's node, and the draft comes back. `wake` is called if somebody waits
+    /// for what was published.
     ///
     /// It changes the attempt in place, and what it returns fits into registers: what is stored after
     /// the exchange and read back at once, in pieces of another size, waits for the store buffer.
     #[inline(always)]
-    pub(crate) fn commit(&mut self, draft: Draft<T>) -> Result<Published<T>, Draft<T>> {
+    pub(crate) fn commit(
+        &mut self,
+        draft: Draft<T>,
+        wake: impl FnOnce(),
+    ) -> Result<Published<T>, Draft<T>> {
         let node = draft.into_raw();
-        match self
-            .head
-            .word
-            .compare_exchange(self.seen.as_ptr(), node.as_ptr(), site::HEAD_CAS)
-        {
+        let head = &self.head.word;
+        match head.compare_exchange(self.seen.as_ptr(), node.as_ptr(), site::HEAD_CAS) {
             Ok(_) => {}
             Err(_) if planted(Fault::SuccessAfterLostCas) => {}
-            Err(winner) => {
-                unpin_for_a_moment(&mut self.guard, Fault::LoserRepins);
-                // SAFETY: heads are never null.
-                self.seen = unsafe { NonNull::new_unchecked(winner) };
-                // SAFETY: (1) the exchange failed, so it was not published.
-                return Err(unsafe { Draft::from_raw(node) });
-            }
+            Err(found) => return self.commit_once_more(node, found, wake),
         }
         // SAFETY: (1) our exchange took `seen` out of the head, under `guard`; (2) only the
         // exchange that takes a node out retires it, and no head ever holds a node twice.
         unsafe { retire(&self.guard, self.seen) };
         unpin_for_a_moment(&mut self.guard, Fault::CommittedRepins);
         Ok(Published(node))
+    }
+
+    /// After an exchange that found something else: another node, or the same one with a mark.
+    /// `wake` comes before the retirement, whose fence would hide a weaker exchange from the models.
+    #[cold]
+    fn commit_once_more(
+        &mut self,
+        node: NonNull<Node<T>>,
+        found: *mut Node<T>,
+        wake: impl FnOnce(),
+    ) -> Result<Published<T>, Draft<T>> {
+        let mut wake = Some(wake);
+        let mut wake = || wake.take().map_or((), |wake| wake());
+        let mut found = found;
+        if bare(found) == self.seen.as_ptr() {
+            if planted(Fault::WakeBeforePublish) {
+                wake();
+            }
+            let head = &self.head.word;
+            match head.compare_exchange(found, node.as_ptr(), site::HEAD_CAS_AWAITED) {
+                Ok(_) => {
+                    if !planted(Fault::WakeNobody) {
+                        wake();
+                    }
+                    // SAFETY: as in `commit`.
+                    unsafe { retire(&self.guard, self.seen) };
+                    return Ok(Published(node));
+                }
+                // There is one mark that a head with handles can have, and it was there.
+                Err(winner) => found = winner,
+            }
+        }
+        unpin_for_a_moment(&mut self.guard, Fault::LoserRepins);
+        // SAFETY: heads are never null.
+        self.seen = unsafe { NonNull::new_unchecked(bare(found)) };
+        // SAFETY: (1) neither exchange succeeded, so it was not published.
+        Err(unsafe { Draft::from_raw(node) })
     }
 
     /// Shows what this attempt published, and what it replaced. (`published` is its own: an attempt is

@@ -14,7 +14,7 @@ mod project;
 pub(crate) mod reclaim;
 pub(crate) mod retired;
 
-pub(crate) use block::Handle;
+pub(crate) use block::{Handle, Waitable, Watcher};
 pub(crate) use end::{caught_panics, quietly};
 pub(crate) use head::{Head, Publication};
 pub(crate) use node::{Draft, Held, Seen, Vacant};

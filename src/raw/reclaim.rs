@@ -509,3 +509,7 @@ pub(crate) fn leave() {
 pub(crate) fn leave() {
     RING.with(|ring| std::mem::forget(ring.waiting.take()));
 }
+
+/// Nothing: a thread's end does it.
+#[cfg(not(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle)))]
+pub(crate) fn leave() {}

@@ -50,6 +50,26 @@ pub enum Fault {
     CommittedRepins,
     /// A commit that lost looks at the winner under a new pin.
     LoserRepins,
+    /// A waiter that has registered doesn't look whether the snapshot was replaced meanwhile.
+    WaitWithoutSecondLook,
+    /// A waiter that finds the mark of another doesn't write its own over it.
+    SeeMarkOnly,
+    /// A commit wakes whoever waits, and publishes then.
+    WakeBeforePublish,
+    /// A commit takes a mark out and wakes nobody.
+    WakeNobody,
+    /// The waiter that was woken doesn't wake the others.
+    MessengerForgets,
+    /// A waiter that gives up after it was woken doesn't pass the wake-up on.
+    SwallowWake,
+    /// The last handle wakes nobody.
+    CloseSilently,
+    /// The last handle ends the block though somebody watches.
+    EndDespiteWatchers,
+    /// A value moves out of its entity though somebody watches.
+    MoveDespiteWatchers,
+    /// A callback looks whether it was stopped, and registers then.
+    StopUnheard,
 }
 
 impl Fault {
@@ -73,6 +93,16 @@ impl Fault {
         Fault::TakeDespiteHolders,
         Fault::CommittedRepins,
         Fault::LoserRepins,
+        Fault::WaitWithoutSecondLook,
+        Fault::SeeMarkOnly,
+        Fault::WakeBeforePublish,
+        Fault::WakeNobody,
+        Fault::MessengerForgets,
+        Fault::SwallowWake,
+        Fault::CloseSilently,
+        Fault::EndDespiteWatchers,
+        Fault::MoveDespiteWatchers,
+        Fault::StopUnheard,
     ];
 }
 

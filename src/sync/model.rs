@@ -14,8 +14,10 @@
 //! reported as a race, a look after it as a use after the end.
 
 use super::fault::{Fault, planted};
+#[cfg(not(snapcell_event_model))]
+pub(super) use loom::sync;
 pub(crate) use loom::sync::atomic;
-pub(crate) use loom::thread::yield_now;
+pub(crate) use loom::thread::{JoinHandle, spawn, yield_now};
 use std::cell::Cell;
 
 /// See the header of this file.

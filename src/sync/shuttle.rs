@@ -3,8 +3,9 @@
 //! A node's life is followed as in the loom build, without the race detector: a schedule point at
 //! each look, and a panic at a look after the end.
 
+pub(super) use shuttle::sync;
 pub(crate) use shuttle::sync::atomic;
-pub(crate) use shuttle::thread::yield_now;
+pub(crate) use shuttle::thread::{JoinHandle, spawn, yield_now};
 use std::cell::Cell;
 
 /// Nothing: shuttle reorders every access.

@@ -1,7 +1,7 @@
 //! The ordinary build: `std`'s atomics, and nothing beside them.
 
 pub(crate) use std::sync::atomic;
-pub(crate) use std::thread::yield_now;
+pub(crate) use std::thread::{JoinHandle, spawn, yield_now};
 
 /// Nothing: only loom needs gates.
 pub(super) struct Gate;

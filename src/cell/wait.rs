@@ -1,0 +1,268 @@
+//! Waiting for a snapshot, on a thread or in a task.
+//!
+//! A round: look; if that wasn't it, register, and mark the very snapshot that was looked at as
+//! awaited (`raw/head.rs`). If somebody has replaced it meanwhile the mark fails, and the next round
+//! begins at once. Otherwise whoever replaces it takes the mark out and wakes somebody, so waiting is
+//! safe. No wake-up is lost, whatever comes in between.
+//!
+//! Whoever is woken may be the messenger (`sync/event.rs`), and then wakes the others first.
+#![forbid(unsafe_code)]
+
+use super::entity::{Entity, Extras};
+use super::snapshot::Snapshot;
+use crate::clock;
+use crate::raw::Waitable;
+use crate::raw::reclaim::{Reclaim, Reclaimer};
+use crate::stamp::Stamp;
+use crate::sync::event::Listener;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
+    /// Waits until the entity has another snapshot than that of `since`, and returns it.
+    ///
+    /// Await it on any runtime, or block by [`wait`](Waiting::wait) and its kin. It shows the latest
+    /// snapshot, not each one: what was replaced before anybody looked is not seen.
+    ///
+    /// # Examples
+    /// ```
+    /// let job = snapcell::Entity::new("running");
+    /// let before = job.snapshot();
+    /// std::thread::scope(|s| {
+    ///     s.spawn(|| job.replace("done").stamp());
+    ///     assert_eq!(*job.changed(before.stamp()).wait(), "done");
+    /// });
+    /// ```
+    #[allow(clippy::type_complexity, reason = "what it waits for is a closure")]
+    pub fn changed(
+        &self,
+        since: Stamp,
+    ) -> Waiting<'_, T, E, Snapshot<T>, impl FnMut(&Snapshot<T>, bool) -> Option<Snapshot<T>>> {
+        Waiting::new(self.0.waitable(), move |seen: &Snapshot<T>, _| {
+            (seen.stamp() != since).then(|| seen.clone())
+        })
+    }
+
+    /// Waits until the value is as `is_it` wants it, and returns the snapshot.
+    ///
+    /// `is_it` looks at the current value at once, and at the latest one after changes. It runs
+    /// without a guard, so it may take its time. If it panics, nothing is left behind.
+    ///
+    /// # Examples
+    /// ```
+    /// let arrived = snapcell::Entity::new(0);
+    /// std::thread::scope(|s| {
+    ///     for _ in 0..3 {
+    ///         s.spawn(|| arrived.update(|n| n + 1).stamp());
+    ///     }
+    ///     assert_eq!(*arrived.wait_for(|n| *n == 3).wait(), 3);
+    /// });
+    /// ```
+    #[allow(clippy::type_complexity, reason = "what it waits for is a closure")]
+    pub fn wait_for(
+        &self,
+        mut is_it: impl FnMut(&T) -> bool,
+    ) -> Waiting<'_, T, E, Snapshot<T>, impl FnMut(&Snapshot<T>, bool) -> Option<Snapshot<T>>> {
+        Waiting::new(self.0.waitable(), move |seen: &Snapshot<T>, _| {
+            is_it(seen).then(|| seen.clone())
+        })
+    }
+
+    /// Waits until `choose` finds in the value what it wants, and returns that.
+    ///
+    /// # Examples
+    /// ```
+    /// let address = snapcell::Entity::new(None);
+    /// std::thread::scope(|s| {
+    ///     s.spawn(|| address.replace(Some("10.0.0.1")).stamp());
+    ///     assert_eq!(address.wait_for_map(|a| *a).wait(), "10.0.0.1");
+    /// });
+    /// ```
+    pub fn wait_for_map<R>(
+        &self,
+        mut choose: impl FnMut(&T) -> Option<R>,
+    ) -> Waiting<'_, T, E, R, impl FnMut(&Snapshot<T>, bool) -> Option<R>> {
+        Waiting::new(self.0.waitable(), move |seen: &Snapshot<T>, _| choose(seen))
+    }
+}
+
+/// Something that is waited for. Await it, or block by [`wait`](Waiting::wait) and its kin.
+///
+/// It does nothing until then. It can be dropped at any moment, and no wake-up is lost by that: one
+/// that it got and didn't use goes to somebody else who waits.
+///
+/// `R` is what comes of it. `F` looks at a snapshot, and is told whether it is the last one.
+///
+/// # Linearization
+/// The load of the head in the look that was successful.
+/// # Progress
+/// Blocking: that is what it is for. Whoever commits doesn't wait for it, but for a short lock on the
+/// list of those who wait, if there are any, to wake one of them.
+/// # Complexity
+/// A round of waiting: one snapshot, one entry in a list (an allocation), one compare-and-exchange on
+/// the head, and a wait. The first wait for an entity makes the list.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+///
+/// let never = snapcell::Entity::new(1).wait_for(|n| *n == 2).wait_timeout(Duration::from_millis(1));
+/// assert_eq!(never, Err(snapcell::TimedOut));
+/// ```
+#[must_use = "it waits only when it is awaited, or by `wait`"]
+pub struct Waiting<'e, T: Send + Sync + 'static, E: 'static, R, F>
+where
+    F: FnMut(&Snapshot<T>, bool) -> Option<R>,
+{
+    source: Waitable<'e, T, Extras<T, E>>,
+    look: F,
+    /// What a task that waits is registered by.
+    listener: Option<Listener>,
+}
+
+impl<'e, T, E, R, F> Waiting<'e, T, E, R, F>
+where
+    T: Send + Sync + 'static,
+    E: 'static,
+    F: FnMut(&Snapshot<T>, bool) -> Option<R>,
+{
+    pub(super) fn new(source: Waitable<'e, T, Extras<T, E>>, look: F) -> Self {
+        Waiting {
+            source,
+            look,
+            listener: None,
+        }
+    }
+
+    /// Blocks this thread until it is there.
+    pub fn wait(mut self) -> R {
+        loop {
+            // Without a deadline nothing but success ends it.
+            if let Some(found) = self.wait_until(None) {
+                return found;
+            }
+        }
+    }
+
+    /// Blocks this thread until it is there, or for so long.
+    ///
+    /// # Errors
+    /// [`TimedOut`], after one last look.
+    pub fn wait_timeout(mut self, timeout: Duration) -> Result<R, TimedOut> {
+        let found = match clock::deadline(timeout) {
+            Some(deadline) => self.wait_until(Some(deadline)),
+            None => return Ok(self.wait()),
+        };
+        found.ok_or(TimedOut)
+    }
+
+    /// Blocks this thread until it is there, or until `deadline`.
+    ///
+    /// # Errors
+    /// [`TimedOut`], after one last look.
+    pub fn wait_deadline(mut self, deadline: Instant) -> Result<R, TimedOut> {
+        self.wait_until(Some(deadline)).ok_or(TimedOut)
+    }
+
+    fn wait_until(&mut self, deadline: Option<Instant>) -> Option<R> {
+        loop {
+            let listener = match self.round() {
+                Ok(found) => return Some(found),
+                Err(listener) => listener,
+            };
+            match listener.wait(deadline) {
+                Some(messenger) => self.woken(messenger),
+                None => return self.look().0,
+            }
+        }
+    }
+
+    /// Looks, until it has what it wants or is registered for the next snapshot.
+    fn round(&mut self) -> Result<R, Listener> {
+        loop {
+            let (found, seen) = self.look();
+            if let Some(found) = found {
+                return Ok(found);
+            }
+            if let Some(listener) = self.source.await_successor(&seen.0) {
+                return Err(listener);
+            }
+        }
+    }
+
+    fn look(&mut self) -> (Option<R>, Snapshot<T>) {
+        let (seen, is_last) = latest(self.source);
+        ((self.look)(&seen, is_last), seen)
+    }
+
+    fn woken(&self, messenger: bool) {
+        if messenger {
+            self.source.wake_all();
+        }
+    }
+}
+
+/// The current snapshot, and whether it will remain so.
+pub(super) fn latest<T: Send + Sync + 'static, E: 'static>(
+    source: Waitable<'_, T, Extras<T, E>>,
+) -> (Snapshot<T>, bool) {
+    // First: what is current after the close is the last one.
+    let is_last = source.head().is_closed();
+    let guard = Reclaimer::pin();
+    (Snapshot(source.head().load(&guard).hold()), is_last)
+}
+
+/// Nothing in it is ever pinned: the closure runs by `&mut`, and a listener is a pointer.
+impl<T, E, R, F> Unpin for Waiting<'_, T, E, R, F>
+where
+    T: Send + Sync + 'static,
+    E: 'static,
+    F: FnMut(&Snapshot<T>, bool) -> Option<R>,
+{
+}
+
+impl<T, E, R, F> Future for Waiting<'_, T, E, R, F>
+where
+    T: Send + Sync + 'static,
+    E: 'static,
+    F: FnMut(&Snapshot<T>, bool) -> Option<R>,
+{
+    type Output = R;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<R> {
+        let this = self.get_mut();
+        loop {
+            if let Some(listener) = &mut this.listener {
+                let messenger = ready!(listener.poll(cx));
+                this.listener = None;
+                this.woken(messenger);
+            }
+            match this.round() {
+                Ok(found) => return Poll::Ready(found),
+                Err(listener) => this.listener = Some(listener),
+            }
+        }
+    }
+}
+
+impl<T, E, R, F> fmt::Debug for Waiting<'_, T, E, R, F>
+where
+    T: Send + Sync + 'static,
+    E: 'static,
+    F: FnMut(&Snapshot<T>, bool) -> Option<R>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiting")
+            .field("is_registered", &self.listener.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// It was not there in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("what was waited for did not come in time")]
+pub struct TimedOut;
