@@ -95,23 +95,18 @@ impl Reclaim for Beacon {
 
     #[inline(always)]
     unsafe fn retire(guard: &Guard, retired: Retired) {
-        // Field by field: stored so and read back as a whole, right after, it would wait for the store
-        // buffer, as long as for the exchange itself.
+        // Field by field, which go in registers. As a whole it would go in memory, stored and read back
+        // at once, and that waits for the store buffer, as long as for the exchange itself.
         let Retired {
             node,
             bytes,
             release,
         } = retired;
-        let kept = RING.try_with(|ring| {
-            let retired = Retired {
-                node,
-                bytes,
-                release,
-            };
-            ring.retire(guard, retired);
-        });
-        if kept.is_err() {
-            retire_late(guard, retired);
+        if RING
+            .try_with(|ring| ring.retire(guard, node, bytes, release))
+            .is_err()
+        {
+            retire_late(guard, node, bytes, release);
         }
     }
 
@@ -153,10 +148,10 @@ impl Reclaim for Beacon {
 /// As [`Reclaim::retire`], on a thread that is past its own end.
 #[cold]
 #[inline(never)]
-fn retire_late(guard: &Guard, retired: Retired) {
+fn retire_late(guard: &Guard, node: *mut (), bytes: usize, release: unsafe fn(*mut ())) {
     // A ring for one: its end makes it an orphan at once.
-    Ring::new().retire(guard, retired);
-    let _ = LATE.try_with(|late| late.note(retired.node));
+    Ring::new().retire(guard, node, bytes, release);
+    let _ = LATE.try_with(|late| late.note(node));
 }
 
 per_thread! {
@@ -211,11 +206,16 @@ impl Ring {
         self.waiting.borrow().len()
     }
 
-    #[inline(always)]
-    fn retire(&self, guard: &Guard, retired: Retired) {
+    /// Out of line: inlined into `try_with`, it would get all this by references.
+    #[inline(never)]
+    fn retire(&self, guard: &Guard, node: *mut (), bytes: usize, release: unsafe fn(*mut ())) {
         let shared = self.shared.get_or_init(Shared::entered);
-        shared.grow(1, retired.bytes);
-        self.waiting.borrow_mut().push_back(retired);
+        shared.grow(1, bytes);
+        self.waiting.borrow_mut().push_back(Retired {
+            node,
+            bytes,
+            release,
+        });
         self.retired.set(self.retired.get() + 1);
         if self.retired.get() - self.lit.get() >= BEACON {
             self.light(guard, shared);
