@@ -1594,3 +1594,100 @@ fn a_comparison_that_fails_is_noticed() {
         assert!(message.contains("Update(1) at 0@0"), "{message}");
     });
 }
+
+// Changes in place.
+
+#[test]
+fn modify_changes_a_clone_and_commits_it() {
+    alone(|| {
+        let entity = Entity::new(vec![1, 2, 3]);
+        let before = entity.snapshot();
+        let committed = entity.modify(|v| v[1] = 20);
+        assert_eq!(committed.stamp().version(), 1);
+        assert_eq!(**committed.current(), [1, 20, 3]);
+        assert_eq!(**committed.previous(), [1, 2, 3]);
+        drop(committed);
+        assert_eq!(*before, [1, 2, 3], "a snapshot never changes");
+    });
+}
+
+#[test]
+fn a_modify_that_panics_leaves_things_as_they_were() {
+    alone(|| {
+        let entity = Entity::new(vec![1]);
+        let panic = panic_of(|| {
+            entity.modify(|v| {
+                v.push(2);
+                panic!("half way");
+            });
+        });
+        assert_eq!(panic, "half way");
+        assert_eq!(*entity.snapshot(), [1]);
+        assert_eq!(entity.snapshot().stamp().version(), 0);
+        assert_eq!(entity.modify(|v| v.push(3)).attempts(), 1);
+    });
+}
+
+#[test]
+fn try_modify_may_refuse_or_leave_things_as_they_are() {
+    alone(|| {
+        let entity = Entity::new(7_u32);
+        let unchanged = entity.try_modify(|n| {
+            *n = 8;
+            Ok::<_, &str>(false)
+        });
+        assert!(!unchanged.unwrap().is_committed());
+        let refused = entity.try_modify(|n| {
+            *n = 9;
+            Err("no")
+        });
+        assert!(matches!(refused, Err(UpdateError::Refused("no"))));
+        assert_eq!(
+            (*entity.snapshot(), entity.snapshot().stamp().version()),
+            (7, 0)
+        );
+    });
+}
+
+#[test]
+fn try_modify_asks_the_validator() {
+    alone(|| {
+        let even = Entity::builder(2_u32)
+            .validate(|n| {
+                if n.is_multiple_of(2) {
+                    Ok(())
+                } else {
+                    Err("odd")
+                }
+            })
+            .try_build()
+            .unwrap();
+        let by = |amount| {
+            even.try_modify(|n| {
+                *n += amount;
+                Ok::<_, Infallible>(true)
+            })
+        };
+        assert!(by(2).unwrap().is_committed());
+        match by(1) {
+            Err(UpdateError::Invalid { proposed, error }) => {
+                assert_eq!((proposed, error), (5, "odd"));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(*even.snapshot(), 4);
+    });
+}
+
+#[test]
+fn no_modify_is_lost_among_threads() {
+    alone(|| {
+        let entity = Entity::new([0_u64; 32]);
+        together(4, |thread| {
+            (0..1000).for_each(|_| drop(entity.modify(|v| v[thread] += 1)))
+        });
+        let end = entity.snapshot();
+        assert_eq!(end[..4], [1000; 4]);
+        assert_eq!(end.stamp().version(), 4000);
+    });
+}

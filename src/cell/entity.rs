@@ -33,6 +33,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 /// | call | for |
 /// |---|---|
 /// | [`update`](Entity::update) and its kin | a change computed from the current value, again until it commits |
+/// | [`modify`](Entity::modify), [`try_modify`](Entity::try_modify) | the same, where a small part of a large value changes |
 /// | [`try_commit`](Entity::try_commit), [`try_commit_on`](Entity::try_commit_on) | a change computed earlier: only if nobody was faster |
 /// | [`commit_or_merge`](Entity::commit_or_merge) | a change that took long, merged rather than computed again |
 /// | [`replace`](Entity::replace) | a value that depends on nothing |

@@ -5,6 +5,7 @@
 //! | `entity` | the handle: birth, reads, end |
 //! | `commit` | one change, if nobody was faster: `try_commit`, `replace`, `commit_or_merge` |
 //! | `update` | a change that is computed again until it commits |
+//! | `modify` | the same, in place: the closure changes a clone |
 //! | `snapshot` | what a read gives: kept, borrowed, or a part |
 //! | `reader` | a read that costs nothing while nothing changes |
 //! | `wait` | waiting for a snapshot, on a thread or in a task |
@@ -19,6 +20,7 @@ mod callback;
 mod commit;
 mod entity;
 mod guard;
+mod modify;
 mod reader;
 mod snapshot;
 mod update;

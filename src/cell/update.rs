@@ -147,7 +147,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
 
     /// The loop that they all are; `draft` makes the node that is to follow the one that was seen.
     #[inline(always)]
-    fn drive<F>(
+    pub(super) fn drive<F>(
         &self,
         retry: Retry,
         mut draft: impl FnMut(Seen<'_, T>, Stamp) -> Result<Option<Draft<T>>, F>,
@@ -335,7 +335,7 @@ impl<T, F, E> UpdateError<T, F, E> {
 
 impl<T> UpdateError<T> {
     #[cold]
-    fn raise(&self) -> ! {
+    pub(super) fn raise(&self) -> ! {
         panic!("{self}")
     }
 }

@@ -167,6 +167,12 @@ impl<T> Draft<T> {
         &unsafe { self.0.as_ref() }.value
     }
 
+    #[inline]
+    pub(crate) fn value_mut(&mut self) -> &mut T {
+        // SAFETY: the node is ours and whole, and nobody else looks at it.
+        &mut unsafe { self.0.as_mut() }.value
+    }
+
     /// Takes the value out; the memory is vacant again.
     #[inline]
     pub(crate) fn empty(self) -> (T, Vacant<T>) {
