@@ -53,6 +53,8 @@ const MODELS: &[&Model] = &[
     &crate::wait::one_waiter::MODEL,
     &crate::wait::publishes_a_marked_head::MODEL,
     &crate::wait::two_commits::MODEL,
+    &crate::wait::two_lists::MODEL,
+    &crate::wait::two_tasks::MODEL,
     &crate::wait::two_waiters::MODEL,
     &crate::wait::two_writers_on_a_marked_head::MODEL,
 ];

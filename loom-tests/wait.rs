@@ -65,7 +65,7 @@ model! {
 }
 
 model! {
-    /// A commit wakes one of two who wait. They make the list that they register in at the same time.
+    /// A commit wakes one of two who wait.
     /// Invariant: that one wakes the other.
     two_waiters {
         bound: Some(3),
@@ -81,6 +81,57 @@ model! {
         drop(entity.replace(world.value(1)));
         let [first, second] = waiters.map(|waiter| waiter.join().unwrap());
         format!("{first} {second}")
+    }
+}
+
+model! {
+    /// Two tasks register while somebody commits; then the first one is polled again.
+    /// Invariant: by then both have been woken, or were ready at once.
+    two_tasks {
+        bound: Some(5),
+        kills: [MessengerForgets],
+        outcomes: ["ready ready", "woken ready", "woken woken"],
+    }
+    |world| {
+        let entity = world.entity(0);
+        let writer = {
+            let (entity, value) = (entity.clone(), world.value(1));
+            spawn(move || drop(entity.replace(value)))
+        };
+        let tasks = [(); 2].map(|()| Arc::<Task>::default());
+        let mut waiting = [entity.changed(BIRTH), entity.changed(BIRTH)];
+        let first = [0, 1].map(|i| poll(&mut waiting[i], &tasks[i]).is_ready());
+        writer.join().unwrap();
+        if !first[0] {
+            assert!(poll(&mut waiting[0], &tasks[0]).is_ready());
+        }
+        let how = [0, 1].map(|i| match (first[i], tasks[i].0.load(SeqCst)) {
+            (true, _) => "ready",
+            (false, true) => "woken",
+            (false, false) => "forgotten",
+        });
+        how.join(" ")
+    }
+}
+
+model! {
+    /// Two register for the first time, and so both make a list.
+    /// Invariant: there is one list, and what is in it is there for both.
+    two_lists {
+        bound: Some(4),
+        kills: [],
+        outcomes: ["pending pending"],
+    }
+    |world| {
+        let entity = Entity::new(world.value(0));
+        let birth = entity.snapshot().stamp();
+        let other = {
+            let entity = entity.clone();
+            spawn(move || poll(&mut entity.changed(birth), &Arc::default()).is_pending())
+        };
+        let mine = poll(&mut entity.changed(birth), &Arc::default()).is_pending();
+        let how = [mine, other.join().unwrap()].map(|it| if it { "pending" } else { "ready" });
+        how.join(" ")
     }
 }
 

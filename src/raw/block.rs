@@ -73,7 +73,7 @@ impl<T: Send + Sync + 'static, X> Block<T, X> {
     #[inline]
     fn extra(&self) -> Option<&Extra<X>> {
         // SAFETY: the extra is set once, whole, and lives as long as the block.
-        let extra = unsafe { self.extra.load(site::EXTRA_LOAD).as_ref() }?;
+        let extra = unsafe { self.extra.load_set_once(site::EXTRA_LOAD).as_ref() }?;
         extra.life.look();
         Some(extra)
     }

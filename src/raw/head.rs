@@ -94,8 +94,8 @@ impl<T: Send + Sync + 'static> Head<T> {
     #[inline]
     pub(crate) fn is(&self, held: &Held<T>) -> bool {
         let word = self.word.load(site::HEAD_COMPARE);
-        // Most heads have no marks, and then the first comparison is all.
-        word == held.as_ptr() || bare(word) == held.as_ptr()
+        // They differ in the marks at most.
+        word.addr() ^ held.as_ptr().addr() <= AWAITED | CLOSED
     }
 
     /// Whether `held` is current and will remain so. Wait-free: one load.

@@ -13,6 +13,7 @@
 //! errand included.
 
 use super::fault::{Fault, planted};
+use super::sleep::{self, Batch};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -45,6 +46,7 @@ impl Event {
 
     /// Wakes one listener, as the messenger. Blocking: the list has a lock, held for short.
     pub(crate) fn wake(&self) {
+        let _batch = Batch::begin();
         self.0.notify(1, true);
     }
 
@@ -56,6 +58,7 @@ impl Event {
         let mut left = self.0.len();
         while left > 0 {
             let group = left.min(GROUP);
+            let _batch = Batch::begin();
             if self.0.notify(group, false) < group {
                 break;
             }
@@ -71,9 +74,9 @@ pub(crate) type Messenger = bool;
 pub(crate) struct Listener(Option<list::Listener>);
 
 impl Listener {
-    /// Waits until it is woken, or until the deadline.
+    /// Blocks this thread until it is woken, or until the deadline.
     pub(crate) fn wait(mut self, deadline: Option<Instant>) -> Option<Messenger> {
-        self.0.take()?.wait(deadline)
+        sleep::until(deadline, |cx| self.poll(cx))
     }
 
     /// Whether it has been woken. If not, the task of `cx` is woken in its place.
@@ -106,7 +109,6 @@ mod real {
     use std::future::Future;
     use std::pin::Pin;
     use std::task::{Context, Poll};
-    use std::time::Instant;
 
     pub(super) struct Event(event_listener::Event<Messenger>);
 
@@ -133,13 +135,6 @@ mod real {
     pub(super) struct Listener(EventListener<Messenger>);
 
     impl Listener {
-        pub(super) fn wait(self, deadline: Option<Instant>) -> Option<Messenger> {
-            match deadline {
-                Some(deadline) => self.0.wait_deadline(deadline),
-                None => Some(self.0.wait()),
-            }
-        }
-
         pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Messenger> {
             Pin::new(&mut self.0).poll(cx)
         }

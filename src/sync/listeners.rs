@@ -12,7 +12,6 @@ use super::orderings::contract::LISTENERS;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
 
 pub(super) struct Event(Arc<List>);
 
@@ -31,7 +30,6 @@ struct Entry {
     id: usize,
     woken: Option<bool>,
     waker: Option<Waker>,
-    unpark: Arc<sync::Condvar>,
 }
 
 impl List {
@@ -44,7 +42,6 @@ impl List {
         let asleep = entries.all.iter_mut().filter(|entry| entry.woken.is_none());
         for entry in asleep.take(most) {
             entry.woken = Some(messenger);
-            entry.unpark.notify_one();
             if let Some(waker) = entry.waker.take() {
                 waker.wake();
             }
@@ -73,17 +70,14 @@ impl Event {
         let mut entries = self.0.lock();
         let id = entries.next;
         entries.next += 1;
-        let unpark = Arc::new(sync::Condvar::new());
         entries.all.push(Entry {
             id,
             woken: None,
             waker: None,
-            unpark: Arc::clone(&unpark),
         });
         self.0.present.store(entries.all.len(), LISTENERS);
         Listener {
             list: Arc::clone(&self.0),
-            unpark,
             id,
             gone: Cell::new(false),
         }
@@ -103,27 +97,12 @@ impl Event {
 
 pub(super) struct Listener {
     list: Arc<List>,
-    unpark: Arc<sync::Condvar>,
     id: usize,
     /// Whether it has left the list.
     gone: Cell<bool>,
 }
 
 impl Listener {
-    /// There is no time in models, and so no deadline.
-    pub(super) fn wait(self, _deadline: Option<Instant>) -> Option<bool> {
-        let mut entries = self.list.lock();
-        loop {
-            if let Some(messenger) = self.take(&mut entries) {
-                return Some(messenger);
-            }
-            entries = self
-                .unpark
-                .wait(entries)
-                .expect("nobody panics under this lock");
-        }
-    }
-
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let mut entries = self.list.lock();
         if let Some(messenger) = self.take(&mut entries) {

@@ -18,6 +18,7 @@
 pub(crate) mod event;
 pub(crate) mod fault;
 pub(crate) mod orderings;
+mod sleep;
 
 #[cfg(any(snapcell_model, snapcell_shuttle))]
 pub(crate) mod oracle;
@@ -130,5 +131,20 @@ shared_word!(
     /// A shared 64-bit number.
     AtomicU64, backend::atomic::AtomicU64, u64
 );
+impl<T> AtomicPtr<T> {
+    /// Loads a pointer that is set once, if it isn't set from the beginning. Once it is set there is
+    /// nothing to race with, and models needn't pass the gate, which makes them many times smaller.
+    #[inline(always)]
+    pub(crate) fn load_set_once(&self, site: Site) -> *mut T {
+        if cfg!(any(snapcell_model, snapcell_epoch_model)) {
+            let set = self.word.load(site.ordering());
+            if !set.is_null() {
+                return set;
+            }
+        }
+        self.load(site)
+    }
+}
+
 numeric_word!(AtomicUsize, usize);
 numeric_word!(AtomicU64, u64);

@@ -18,6 +18,7 @@ use super::fault::{Fault, planted};
 pub(super) use loom::sync;
 pub(crate) use loom::sync::atomic;
 pub(crate) use loom::thread::{JoinHandle, spawn, yield_now};
+pub(super) use loom::thread::{Thread, current};
 use std::cell::Cell;
 
 /// See the header of this file.
@@ -67,6 +68,12 @@ pub(crate) use per_thread;
 
 /// Nothing: pausing changes no interleaving, and no loop of ours waits for another thread.
 pub(crate) fn spin(_rounds: u32) {}
+
+/// Parks this thread until it is unparked. There is no time in models, and so no deadline.
+pub(super) fn park(_deadline: Option<std::time::Instant>) -> bool {
+    loom::thread::park();
+    true
+}
 
 /// See the header of this file.
 pub(crate) struct Life {

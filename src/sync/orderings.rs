@@ -148,9 +148,9 @@ sites! {
         "The last handle ends the entity after all that was done through the others.";
     HANDLE_SOLE: Load Acquire, pairs with "HANDLE_RELEASE", models ["end::into_inner"],
         "A single handle may take the value out, after all that was done through the others.";
-    EXTRA_LOAD: Load Acquire, pairs with "EXTRA_SET", models ["wait::two_waiters"],
+    EXTRA_LOAD: Load Acquire, pairs with "EXTRA_SET", models ["wait::two_lists"],
         "Who sees the extra sees what is in it.";
-    EXTRA_SET: CompareExchange Release / Acquire, pairs with "EXTRA_LOAD, EXTRA_SET", models ["wait::two_waiters"] / ["wait::two_waiters"],
+    EXTRA_SET: CompareExchange Release / Acquire, pairs with "EXTRA_LOAD, EXTRA_SET", models ["wait::two_lists"] / ["wait::two_lists"],
         "Publishes the extra. A lost one looks into that of the winner.";
     EXTRA_TAKE: Load Relaxed, pairs with "-", models [],
         "The extra of a block that ends, after all that was done to it.";

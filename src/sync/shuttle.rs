@@ -6,6 +6,7 @@
 pub(super) use shuttle::sync;
 pub(crate) use shuttle::sync::atomic;
 pub(crate) use shuttle::thread::{JoinHandle, spawn, yield_now};
+pub(super) use shuttle::thread::{Thread, current};
 use std::cell::Cell;
 
 /// Nothing: shuttle reorders every access.
@@ -46,6 +47,12 @@ pub(crate) use per_thread;
 /// Gives the other threads a chance, once.
 pub(crate) fn spin(_rounds: u32) {
     yield_now();
+}
+
+/// Parks this thread until it is unparked. There is no time in models, and so no deadline.
+pub(super) fn park(_deadline: Option<std::time::Instant>) -> bool {
+    shuttle::thread::park();
+    true
 }
 
 /// See the header of this file.

@@ -1,7 +1,10 @@
 //! The ordinary build: `std`'s atomics, and nothing beside them.
 
 pub(crate) use std::sync::atomic;
+use std::thread;
 pub(crate) use std::thread::{JoinHandle, spawn, yield_now};
+pub(super) use std::thread::{Thread, current};
+use std::time::Instant;
 
 /// Nothing: only loom needs gates.
 pub(super) struct Gate;
@@ -56,6 +59,24 @@ macro_rules! lazy_per_thread {
     };
 }
 pub(crate) use lazy_per_thread;
+
+/// Parks this thread until it is unparked, or for no reason, or until the deadline. Whether that is still
+/// to come.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a deadline is a moment of the system's clock"
+)]
+pub(super) fn park(deadline: Option<Instant>) -> bool {
+    let Some(deadline) = deadline else {
+        thread::park();
+        return true;
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    if !left.is_zero() {
+        thread::park_timeout(left);
+    }
+    !left.is_zero()
+}
 
 /// Spends about `rounds` pauses of the processor.
 #[inline]
