@@ -3,10 +3,14 @@
 //! A lost wake-up is a thread that waits for ever: loom reports a deadlock.
 
 use crate::support::{Value, World, model, spawn};
+#[cfg(snapcell_model)]
+use loom::sync::atomic::AtomicUsize as Flag;
 use snapcell::{Closed, Entity, Snapshot, Stamp, Waiting};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+#[cfg(not(snapcell_model))]
+use std::sync::atomic::AtomicUsize as Flag;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::task::{Context, Poll, Wake, Waker};
 
 const BIRTH: Stamp = Stamp::new(0, 0);
@@ -65,15 +69,33 @@ model! {
 }
 
 model! {
-    /// A commit wakes one of two who wait.
-    /// Invariant: that one wakes the other.
-    two_waiters {
-        bound: Some(3),
-        kills: [MessengerForgets],
-        outcomes: ["1 1"],
+    /// The first one ever who waits for an entity, and a commit that finds its mark.
+    /// Invariant: whoever sees the mark finds the list.
+    first_waiter {
+        bound: Some(5),
+        kills: [WaitWithoutSecondLook, WakeNobody],
+        outcomes: ["1"],
     }
     |world| {
         let entity = Entity::new(world.value(0));
+        let waiter = {
+            let entity = entity.clone();
+            spawn(move || successor(&entity))
+        };
+        drop(entity.replace(world.value(1)));
+        waiter.join().unwrap().to_string()
+    }
+}
+
+model! {
+    /// Two wait, and one commit wakes both.
+    two_waiters {
+        bound: Some(3),
+        kills: [WakeNobody],
+        outcomes: ["1 1"],
+    }
+    |world| {
+        let entity = world.entity(0);
         let waiters = [(); 2].map(|()| {
             let entity = entity.clone();
             spawn(move || successor(&entity))
@@ -85,32 +107,24 @@ model! {
 }
 
 model! {
-    /// Two tasks register while somebody commits; then the first one is polled again.
-    /// Invariant: by then both have been woken, or were ready at once.
-    two_tasks {
+    /// A future was polled as a task, and is waited for by a thread then.
+    /// Invariant: it is the thread that is woken.
+    polled_and_then_blocked {
         bound: Some(5),
-        kills: [MessengerForgets],
-        outcomes: ["ready ready", "woken ready", "woken woken"],
+        kills: [WakeNobody],
+        outcomes: ["1"],
     }
     |world| {
         let entity = world.entity(0);
+        let mut waiting = entity.changed(BIRTH);
+        assert!(poll(&mut waiting, &Arc::default()).is_pending());
         let writer = {
             let (entity, value) = (entity.clone(), world.value(1));
             spawn(move || drop(entity.replace(value)))
         };
-        let tasks = [(); 2].map(|()| Arc::<Task>::default());
-        let mut waiting = [entity.changed(BIRTH), entity.changed(BIRTH)];
-        let first = [0, 1].map(|i| poll(&mut waiting[i], &tasks[i]).is_ready());
+        let seen = waiting.wait().number();
         writer.join().unwrap();
-        if !first[0] {
-            assert!(poll(&mut waiting[0], &tasks[0]).is_ready());
-        }
-        let how = [0, 1].map(|i| match (first[i], tasks[i].0.load(SeqCst)) {
-            (true, _) => "ready",
-            (false, true) => "woken",
-            (false, false) => "forgotten",
-        });
-        how.join(" ")
+        seen.to_string()
     }
 }
 
@@ -158,10 +172,10 @@ model! {
 
 model! {
     /// Of two who wait the first gives up, while somebody commits.
-    /// Invariant: if it was the one who was woken, it passes that on.
+    /// Invariant: that is nothing to the other.
     one_gives_up {
         bound: Some(3),
-        kills: [SwallowWake],
+        kills: [],
         outcomes: ["1"],
     }
     |world| {
@@ -184,10 +198,10 @@ model! {
 
 model! {
     /// Somebody has waited and gone, but the mark is still there when the next one comes.
-    /// Invariant: the next one sets it all the same, and so is on the list when it is taken out.
+    /// Invariant: that mark does as well, since the next one is on the list before it looks.
     a_mark_left_behind {
-        bound: Some(5),
-        kills: [SeeMarkOnly],
+        bound: None,
+        kills: [WakeNobody],
         outcomes: ["1"],
     }
     |world| {
@@ -258,7 +272,7 @@ model! {
     /// Two commits to a marked head.
     /// Invariant: one wins, and the other sees its value, whichever exchange it lost.
     two_writers_on_a_marked_head {
-        bound: Some(5),
+        bound: None,
         kills: [],
         outcomes: ["won, lost to 1", "lost to 2, won"],
     }
@@ -276,6 +290,56 @@ model! {
         };
         let mine = try_once(world, &entity, 1);
         format!("{mine}, {}", other.join().unwrap())
+    }
+}
+
+model! {
+    /// A commit loses to one whose snapshot is awaited already.
+    /// Invariant: the loser sees the winner, mark or no mark.
+    loses_to_a_marked_winner {
+        bound: Some(5),
+        kills: [SuccessAfterLostCas],
+        outcomes: ["won", "lost to 2"],
+    }
+    |world| {
+        let entity = world.entity(0);
+        let other = {
+            let (entity, value) = (entity.clone(), world.value(2));
+            spawn(move || {
+                let stamp = entity.replace(value).stamp();
+                let _ = poll(&mut entity.changed(stamp), &Arc::default());
+            })
+        };
+        let mine = match entity.try_commit(BIRTH, world.value(1)) {
+            Ok(_) => String::from("won"),
+            Err(conflict) => format!("lost to {}", conflict.current().number()),
+        };
+        other.join().unwrap();
+        assert_eq!(entity.read(|value| value.number()), 2, "the other commit comes after, or wins");
+        mine
+    }
+}
+
+model! {
+    /// The last handle goes, and somebody who watches is told.
+    /// Invariant: what was done before it went is seen by whoever sees the close.
+    what_came_before_the_close {
+        bound: None,
+        kills: [CloseSilently],
+        outcomes: ["1"],
+    }
+    |world| {
+        let entity = world.entity(0);
+        let mut watch = entity.watch();
+        let done = Arc::new(Flag::new(0));
+        let theirs = Arc::clone(&done);
+        let waiter = spawn(move || {
+            assert_eq!(watch.changed().wait().err(), Some(Closed));
+            theirs.load(Relaxed)
+        });
+        done.store(1, Relaxed);
+        drop(entity);
+        waiter.join().unwrap().to_string()
     }
 }
 
@@ -310,7 +374,7 @@ model! {
     /// A callback is stopped while somebody commits.
     /// Invariant: its thread ends, after it was called once or not at all.
     a_callback_stops {
-        bound: Some(4),
+        bound: Some(5),
         kills: [StopUnheard],
         outcomes: ["0", "1"],
     }
@@ -327,5 +391,27 @@ model! {
         drop(entity.replace(world.value(1)));
         callback.stop().unwrap();
         calls.load(SeqCst).to_string()
+    }
+}
+
+model! {
+    /// The last handle commits and goes, while a callback looks.
+    /// Invariant: the callback is called with the last snapshot, and then its thread ends.
+    a_callback_sees_the_last {
+        bound: Some(3),
+        kills: [CloseSilently, WakeNobody],
+        outcomes: ["1"],
+    }
+    |world| {
+        let entity = world.entity(0);
+        let last = Arc::new(AtomicUsize::new(0));
+        let callback = {
+            let last = Arc::clone(&last);
+            entity.on_commit(move |seen| last.store(seen.number() as usize, SeqCst))
+        };
+        drop(entity.replace(world.value(1)));
+        drop(entity);
+        callback.join().unwrap();
+        last.load(SeqCst).to_string()
     }
 }

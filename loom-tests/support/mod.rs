@@ -270,7 +270,6 @@ pub(crate) fn check(model: &Model) {
         executions.load(SeqCst),
         match model.bound {
             _ if !cfg!(snapcell_model) => "threads".to_owned(),
-            _ if cfg!(snapcell_event_model) => "bound 2 to 4".to_owned(),
             Some(bound) => format!("bound {bound}"),
             None => "unbounded".to_owned(),
         },
@@ -308,12 +307,7 @@ fn explore(bound: Option<usize>, execution: impl Fn() + Send + Sync + 'static) {
         );
     }
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = if cfg!(snapcell_event_model) {
-        // event-listener takes more steps than its stand-in.
-        Some(bound.unwrap_or(5).min(5) - 1)
-    } else {
-        bound
-    };
+    builder.preemption_bound = bound;
     builder.max_branches = 10_000;
     builder.check(move || {
         snapcell::internals::begin();

@@ -10,7 +10,7 @@ use super::wait::latest;
 use crate::raw::{Watcher, reclaim};
 use crate::sync::fault::{Fault, planted};
 use crate::sync::orderings::site;
-use crate::sync::{self, AtomicUsize};
+use crate::sync::{self, AtomicUsize, sleep};
 use std::any::Any;
 use std::convert::Infallible;
 use std::fmt;
@@ -18,7 +18,8 @@ use std::sync::Arc;
 
 /// A closure that is called after commits, until this is dropped or the entity is closed.
 ///
-/// Dropping it stops the calls, and waits for nobody: one that runs goes on to its end.
+/// Dropping it stops the calls, and waits for nobody: one that runs, or is about to, goes on to its end.
+/// A closure that owns a handle of its entity keeps that open.
 #[must_use = "it is stopped when it is dropped"]
 pub struct Callback<T: Send + Sync + 'static, E: 'static = Infallible> {
     watcher: Watcher<T, Extras<T, E>>,
@@ -77,14 +78,14 @@ fn call_after_commits<T: Send + Sync + 'static, E: 'static>(
     call: &mut impl FnMut(&Snapshot<T>),
 ) {
     let source = watcher.waitable();
-    // By a read-modify-write: it comes after the stop's, and sees it, or before, and is seen.
-    let is_stopped = || stopped.fetch_add(0, site::STOP_ASK) != 0;
+    let waker = sleep::waker();
+    let is_stopped = || stopped.load(site::STOP_LOAD) != 0;
     loop {
         if planted(Fault::StopUnheard) && is_stopped() {
             return;
         }
         // On the list before the looks, so that a stop is seen in this round or wakes us in it.
-        let listener = source.listen();
+        let listener = source.listen(&waker);
         if !planted(Fault::StopUnheard) && is_stopped() {
             return;
         }
@@ -95,10 +96,10 @@ fn call_after_commits<T: Send + Sync + 'static, E: 'static>(
             call(&seen);
         } else if is_last {
             return;
-        } else if source.mark(&seen.0)
-            && let Some(true) = listener.wait(None)
-        {
-            source.wake_all();
+        } else if source.mark(&seen.0) {
+            while !listener.is_woken(&waker) {
+                sleep::park(None);
+            }
         }
     }
 }
@@ -131,9 +132,9 @@ impl<T: Send + Sync + 'static, E: 'static> Callback<T, E> {
     }
 
     fn tell_to_stop(&self) {
-        self.stopped.fetch_add(1, site::STOP_SET);
+        self.stopped.store(1, site::STOP_SET);
         // Whoever waits for this entity is woken, and all but one go on waiting.
-        self.watcher.waitable().wake_all();
+        self.watcher.waitable().wake();
     }
 }
 
@@ -148,7 +149,7 @@ impl<T: Send + Sync + 'static, E: 'static> Drop for Callback<T, E> {
 impl<T: Send + Sync + 'static, E: 'static> fmt::Debug for Callback<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Callback")
-            .field("is_stopped", &(self.stopped.load(site::STOP_SHOW) != 0))
+            .field("is_stopped", &(self.stopped.load(site::STOP_LOAD) != 0))
             .finish_non_exhaustive()
     }
 }

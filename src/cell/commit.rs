@@ -26,7 +26,8 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
     /// Success: the compare-and-exchange on the head. Refusal: the load, or the failed
     /// compare-and-exchange, that found another stamp.
     /// # Progress
-    /// Lock-free, and without a loop after the pin: one compare-and-exchange at most.
+    /// Lock-free, and without a loop after the pin: one compare-and-exchange at most, or two and a
+    /// short lock if somebody waits.
     /// # Errors
     /// [`CommitError`] gives `proposed` back, with the current snapshot: a conflict, a refusal of
     /// the validator, or a version at its end. Nothing has changed.
@@ -90,7 +91,8 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
     /// Success: the compare-and-exchange on the head. Refusal: the load, or the failed
     /// compare-and-exchange, that found another snapshot.
     /// # Progress
-    /// Lock-free, and without a loop after the pin: one compare-and-exchange at most.
+    /// Lock-free, and without a loop after the pin: one compare-and-exchange at most, or two and a
+    /// short lock if somebody waits.
     /// # Errors
     /// As [`try_commit`](Entity::try_commit).
     ///

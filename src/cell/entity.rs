@@ -17,7 +17,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 /// Shared state: one current, immutable snapshot that a commit replaces as a whole.
 ///
 /// This is a *handle*, as `Arc` is: a clone is another handle of the same entity. What is behind it
-/// ends with the last handle; snapshots and readers keep what they hold.
+/// ends with the last handle; snapshots and readers keep what they hold, and a
+/// [`Watch`](crate::Watch) keeps the last value.
 ///
 /// `E` is the error of the entity's validator. Most entities have none, and then it is
 /// [`Infallible`]: `Entity<T>` is all one writes.
@@ -186,8 +187,8 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         self.head().load(&guard).stamp() != base
     }
 
-    /// Takes the value out, if this is the only handle of the entity and nobody holds the current
-    /// snapshot.
+    /// Takes the value out, if this is the only handle of the entity, nobody holds the current
+    /// snapshot, and there is no [`Watch`](crate::Watch).
     ///
     /// # Errors
     /// Otherwise the handle is given up all the same, for the current snapshot.

@@ -116,7 +116,7 @@ pub fn reclamation_lag() -> Lag {
     Lag { nodes, bytes }
 }
 
-/// How many destructors of values have panicked so far.
+/// How many destructors of values, and wakers of those who wait, have panicked so far.
 ///
 /// The destructor of a replaced value runs in a later commit, or in the drop of its last snapshot,
 /// and a panic there would hit somebody who has nothing to do with it. So it is caught and counted.

@@ -2,10 +2,8 @@
 //!
 //! A round: look; if that wasn't it, register, and mark the very snapshot that was looked at as
 //! awaited (`raw/head.rs`). If somebody has replaced it meanwhile the mark fails, and the next round
-//! begins at once. Otherwise whoever replaces it takes the mark out and wakes somebody, so waiting is
-//! safe. No wake-up is lost, whatever comes in between.
-//!
-//! Whoever is woken may be the messenger (`sync/event.rs`), and then wakes the others first.
+//! begins at once. Otherwise whoever replaces it takes the mark out and wakes all who have registered.
+//! No wake-up is lost, whatever comes in between, and none depends on what others do who wait.
 #![forbid(unsafe_code)]
 
 use super::entity::{Entity, Extras};
@@ -15,10 +13,11 @@ use crate::raw::Waitable;
 use crate::raw::reclaim::{Reclaim, Reclaimer};
 use crate::stamp::Stamp;
 use crate::sync::event::Listener;
+use crate::sync::sleep;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
@@ -26,7 +25,8 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
     /// Waits until the entity has another snapshot than that of `since`, and returns it.
     ///
     /// Await it on any runtime, or block by [`wait`](Waiting::wait) and its kin. It shows the latest
-    /// snapshot, not each one: what was replaced before anybody looked is not seen.
+    /// snapshot, not each one: what was replaced before anybody looked is not seen. If nobody else has
+    /// a handle it never ends; a [`Watch`](crate::Watch) would be told.
     ///
     /// # Examples
     /// ```
@@ -92,8 +92,8 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
 
 /// Something that is waited for. Await it, or block by [`wait`](Waiting::wait) and its kin.
 ///
-/// It does nothing until then. It can be dropped at any moment, and no wake-up is lost by that: one
-/// that it got and didn't use goes to somebody else who waits.
+/// It does nothing until then, and can be dropped at any moment. Once it is done it can be used again, and
+/// begins from the start.
 ///
 /// `R` is what comes of it. `F` looks at a snapshot, and is told whether it is the last one.
 ///
@@ -101,10 +101,10 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
 /// The load of the head in the look that was successful.
 /// # Progress
 /// Blocking: that is what it is for. Whoever commits doesn't wait for it, but for a short lock on the
-/// list of those who wait, if there are any, to wake one of them.
+/// list of those who wait, if there are any.
 /// # Complexity
-/// A round of waiting: one snapshot, one entry in a list (an allocation), one compare-and-exchange on
-/// the head, and a wait. The first wait for an entity makes the list.
+/// A round of waiting: one snapshot, one entry in a list, at most one compare-and-exchange on the head,
+/// and a wait. The first wait for an entity makes the list.
 ///
 /// # Examples
 /// ```
@@ -121,8 +121,19 @@ where
     source: Waitable<'e, T, Extras<T, E>>,
     look: F,
     /// What a task that waits is registered by.
-    listener: Option<Listener>,
+    listener: Option<Listener<'e>>,
 }
+
+/// What came of a round.
+enum Round<'e, R> {
+    Found(R),
+    Registered(Listener<'e>),
+    /// Others committed faster than it could look, several times.
+    Overtaken,
+}
+
+/// Looks in a round. After so many it gives others a chance, and looks at the clock.
+const LOOKS: usize = 8;
 
 impl<'e, T, E, R, F> Waiting<'e, T, E, R, F>
 where
@@ -169,40 +180,42 @@ where
     }
 
     fn wait_until(&mut self, deadline: Option<Instant>) -> Option<R> {
+        // If it was polled before: this thread doesn't wait for that.
+        self.listener = None;
+        let waker = sleep::waker();
         loop {
-            let listener = match self.round() {
-                Ok(found) => return Some(found),
-                Err(listener) => listener,
-            };
-            match listener.wait(deadline) {
-                Some(messenger) => self.woken(messenger),
-                None => return self.look().0,
+            match self.round(&waker) {
+                Round::Found(found) => return Some(found),
+                Round::Overtaken if sleep::is_over(deadline) => return None,
+                Round::Overtaken => {}
+                Round::Registered(listener) => {
+                    while !listener.is_woken(&waker) {
+                        if !sleep::park(deadline) {
+                            return self.look().0;
+                        }
+                    }
+                }
             }
         }
     }
 
-    /// Looks, until it has what it wants or is registered for the next snapshot.
-    fn round(&mut self) -> Result<R, Listener> {
-        loop {
+    fn round(&mut self, waker: &Waker) -> Round<'e, R> {
+        for _ in 0..LOOKS {
             let (found, seen) = self.look();
             if let Some(found) = found {
-                return Ok(found);
+                return Round::Found(found);
             }
-            if let Some(listener) = self.source.await_successor(&seen.0) {
-                return Err(listener);
+            let listener = self.source.listen(waker);
+            if self.source.mark(&seen.0) {
+                return Round::Registered(listener);
             }
         }
+        Round::Overtaken
     }
 
     fn look(&mut self) -> (Option<R>, Snapshot<T>) {
         let (seen, is_last) = latest(self.source);
         ((self.look)(&seen, is_last), seen)
-    }
-
-    fn woken(&self, messenger: bool) {
-        if messenger {
-            self.source.wake_all();
-        }
     }
 }
 
@@ -235,17 +248,18 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<R> {
         let this = self.get_mut();
-        loop {
-            if let Some(listener) = &mut this.listener {
-                let messenger = ready!(listener.poll(cx));
-                this.listener = None;
-                this.woken(messenger);
-            }
-            match this.round() {
-                Ok(found) => return Poll::Ready(found),
-                Err(listener) => this.listener = Some(listener),
-            }
+        if let Some(listener) = &this.listener
+            && !listener.is_woken(cx.waker())
+        {
+            return Poll::Pending;
         }
+        this.listener = None;
+        match this.round(cx.waker()) {
+            Round::Found(found) => return Poll::Ready(found),
+            Round::Registered(listener) => this.listener = Some(listener),
+            Round::Overtaken => cx.waker().wake_by_ref(),
+        }
+        Poll::Pending
     }
 }
 

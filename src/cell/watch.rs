@@ -145,19 +145,55 @@ impl<T: Send + Sync + 'static, E: 'static> Watch<T, E> {
         Result<Snapshot<T>, Closed>,
         impl FnMut(&Snapshot<T>, bool) -> Option<Result<Snapshot<T>, Closed>>,
     > {
+        self.wait_for_some(move |latest| is_it(latest).then(|| latest.clone()))
+    }
+
+    /// Waits until `choose` finds in the value what it wants, and returns that. The snapshot counts as
+    /// seen from then on.
+    ///
+    /// # Errors
+    /// [`Closed`], when the entity is closed and it isn't in its last value.
+    #[allow(clippy::type_complexity, reason = "what it waits for is a closure")]
+    pub fn wait_for_map<R>(
+        &mut self,
+        mut choose: impl FnMut(&T) -> Option<R>,
+    ) -> Waiting<
+        '_,
+        T,
+        E,
+        Result<R, Closed>,
+        impl FnMut(&Snapshot<T>, bool) -> Option<Result<R, Closed>>,
+    > {
+        self.wait_for_some(move |latest| choose(latest))
+    }
+
+    #[allow(clippy::type_complexity, reason = "what it waits for is a closure")]
+    fn wait_for_some<R>(
+        &mut self,
+        mut choose: impl FnMut(&Snapshot<T>) -> Option<R>,
+    ) -> Waiting<
+        '_,
+        T,
+        E,
+        Result<R, Closed>,
+        impl FnMut(&Snapshot<T>, bool) -> Option<Result<R, Closed>>,
+    > {
         let Watch {
             watcher,
             seen,
             is_seen,
         } = self;
-        Waiting::new(watcher.waitable(), move |latest: &Snapshot<T>, is_last| {
-            if !is_it(latest) {
-                return is_last.then_some(Err(Closed));
-            }
-            *seen = latest.clone();
-            *is_seen = true;
-            Some(Ok(latest.clone()))
-        })
+        Waiting::new(
+            watcher.waitable(),
+            move |latest: &Snapshot<T>, is_last| match choose(latest) {
+                Some(found) => {
+                    *seen = latest.clone();
+                    *is_seen = true;
+                    Some(Ok(found))
+                }
+                None => is_last.then_some(Err(Closed)),
+            },
+        )
     }
 }
 

@@ -16,6 +16,7 @@
 //! EXTRA_SET → EXTRA_LOAD: who sees the extra sees what is in it. Checked by `loom-tests/end.rs` and
 //! `loom-tests/wait.rs`.
 
+use super::crier;
 use super::end::{Dead, quietly};
 use super::head::Head;
 use super::node::{Draft, Held};
@@ -29,6 +30,7 @@ use std::alloc::Layout;
 use std::marker::PhantomData;
 use std::mem;
 use std::ptr::{self, NonNull};
+use std::task::Waker;
 
 struct Block<T, X> {
     handles: AtomicUsize,
@@ -105,12 +107,11 @@ impl<T: Send + Sync + 'static, X> Block<T, X> {
         extra
     }
 
-    /// Tells somebody who waits that there is something to see.
+    /// Tells all who wait that there is something to see.
     #[cold]
     fn wake(&self) {
         if let Some(extra) = self.extra() {
-            // Whose waker panics has nothing to do with whom it wakes.
-            quietly(|| extra.event.wake());
+            crier::wake(&extra.event);
         }
     }
 
@@ -220,7 +221,7 @@ impl<T: Send + Sync + 'static, X> Handle<T, X> {
         self.block().extra().map(|extra| &extra.content)
     }
 
-    /// Tells one of those who wait that there is something to see. It tells the others.
+    /// Tells all who wait that there is something to see.
     #[cold]
     pub(crate) fn wake(&self) {
         self.block().wake();
@@ -377,26 +378,18 @@ impl<'e, T: Send + Sync + 'static, X: Default> Waitable<'e, T, X> {
     }
 
     /// Registers, to be woken by whoever takes a mark out of the head.
-    pub(crate) fn listen(self) -> Listener {
-        self.block.need_extra().event.listen()
+    pub(crate) fn listen(self, waker: &Waker) -> Listener<'e> {
+        self.block.need_extra().event.listen(waker)
     }
 
-    /// Registers, and then marks `held` as awaited, if it is still current and will be replaced.
-    pub(crate) fn await_successor(self, held: &Held<T>) -> Option<Listener> {
-        let listener = self.listen();
-        self.mark(held).then_some(listener)
-    }
-
-    /// Marks `held` as awaited by whoever has registered before. Whether it is still current and will
-    /// be replaced: otherwise nobody will be woken.
+    /// Marks `held` as awaited by those who have registered before. Whether it is current and will be
+    /// replaced: otherwise nobody will be woken.
     pub(crate) fn mark(self, held: &Held<T>) -> bool {
         self.head().mark(held)
     }
 
-    /// What whoever was woken as the messenger does: wakes the others.
-    pub(crate) fn wake_all(self) {
-        if let Some(extra) = self.block.extra() {
-            quietly(|| extra.event.wake_all());
-        }
+    /// Tells all who wait to look again.
+    pub(crate) fn wake(self) {
+        self.block.wake();
     }
 }

@@ -14,10 +14,10 @@
 //! | 0 | [`AWAITED`] | a waiter, after it has registered | whoever replaces this node has somebody to wake |
 //! | 1 | [`CLOSED`] | the last handle | nobody will replace this node |
 //!
-//! A waiter sets its mark on the very node that it looked at, by an exchange. That is its second
-//! look: it fails if the node was replaced, and once it has succeeded the replacement comes later
-//! and takes the mark out. So no wake-up is lost, and a commit that nobody waits for pays nothing.
-//! Checked by `loom-tests/wait.rs`.
+//! A waiter sets its mark by an exchange on the very node that it looked at. That is its second look:
+//! it fails if the node was replaced, and once it has succeeded, or the mark was there already, whoever
+//! replaces the node takes the mark out and wakes all who have registered (`sync/event.rs`). So no
+//! wake-up is lost, and a commit that nobody waits for pays nothing. Checked by `loom-tests/wait.rs`.
 //!
 //! # Orderings
 //! *fill* the draft is written; *publish* the compare-and-exchange; *load* a reader takes the head.
@@ -26,11 +26,9 @@
 //! set by read-modify-writes, which continue the release sequence of *publish*: a marked pointer is
 //! as good as a bare one. Checked by `loom-tests/commit.rs` and `loom-tests/read.rs`.
 //!
-//! *register* a waiter enters the list of listeners; *mark*; *take* an exchange or a close that finds
-//! the mark; *wake* it goes to that list.
-//! *register* → *mark* (HEAD_MARK, Release) → *take* (HEAD_CAS_AWAITED, HEAD_CLOSE, Acquire) →
-//! *wake*: who takes a mark out finds its waiter on the list. Each waiter writes the word, though
-//! it be marked already, or only the first one would be ordered before *take*.
+//! The list of those who wait has a lock, which orders whoever registers and whoever takes the list.
+//! The mark only has to lead to the list: *make* it, the first time → *mark* (HEAD_MARK, Release) → the
+//! exchange that fails on the mark (HEAD_CAS, failed, Acquire).
 
 use super::node::{self, Draft, Held, Node, Seen};
 use super::reclaim::{Guard, Reclaim, Reclaimer};
@@ -103,17 +101,17 @@ impl<T: Send + Sync + 'static> Head<T> {
         has(self.word.load(site::HEAD_COMPARE), CLOSED)
     }
 
-    /// Marks `held` as awaited, if it is current and will be replaced. Whether it did: then whoever
+    /// Marks `held` as awaited, if it is current and will be replaced. Whether it is: then whoever
     /// replaces it finds the caller, who has registered before.
     ///
-    /// Lock-free: it tries again only if somebody else has set a mark, of which there are two.
+    /// Wait-free: it tries again only if somebody else has set a mark, of which there are two.
     pub(super) fn mark(&self, held: &Held<T>) -> bool {
         let mut found = self.word.load(site::HEAD_COMPARE);
         loop {
             if bare(found) != held.as_ptr() || has(found, CLOSED) {
                 return planted(Fault::WaitWithoutSecondLook);
             }
-            if has(found, AWAITED) && planted(Fault::SeeMarkOnly) {
+            if has(found, AWAITED) {
                 return true;
             }
             match self
@@ -155,7 +153,7 @@ impl<T: Send + Sync + 'static> Head<T> {
         &self,
         held: &Held<T>,
         draft: Draft<T>,
-        wake: impl FnOnce(),
+        wake: impl Fn(),
     ) -> Result<Publication<'_, T>, Lost<'_, T>> {
         let guard = Reclaimer::pin();
         // SAFETY: `held` is not null.
@@ -213,7 +211,7 @@ impl<'h, T: Send + Sync + 'static> Attempt<'h, T> {
     pub(crate) fn commit(
         &mut self,
         draft: Draft<T>,
-        wake: impl FnOnce(),
+        wake: impl Fn(),
     ) -> Result<Published<T>, Draft<T>> {
         let node = draft.into_raw();
         let head = &self.head.word;
@@ -230,16 +228,13 @@ impl<'h, T: Send + Sync + 'static> Attempt<'h, T> {
     }
 
     /// After an exchange that found something else: another node, or the same one with a mark.
-    /// `wake` comes before the retirement, whose fence would hide a weaker exchange from the models.
     #[cold]
     fn commit_once_more(
         &mut self,
         node: NonNull<Node<T>>,
         found: *mut Node<T>,
-        wake: impl FnOnce(),
+        wake: impl Fn(),
     ) -> Result<Published<T>, Draft<T>> {
-        let mut wake = Some(wake);
-        let mut wake = || wake.take().map_or((), |wake| wake());
         let mut found = found;
         if bare(found) == self.seen.as_ptr() {
             if planted(Fault::WakeBeforePublish) {
@@ -248,11 +243,11 @@ impl<'h, T: Send + Sync + 'static> Attempt<'h, T> {
             let head = &self.head.word;
             match head.compare_exchange(found, node.as_ptr(), site::HEAD_CAS_AWAITED) {
                 Ok(_) => {
-                    if !planted(Fault::WakeNobody) {
-                        wake();
-                    }
                     // SAFETY: as in `commit`.
                     unsafe { retire(&self.guard, self.seen) };
+                    if !planted(Fault::WakeNobody) && !planted(Fault::WakeBeforePublish) {
+                        wake();
+                    }
                     return Ok(Published(node));
                 }
                 // There is one mark that a head with handles can have, and it was there.

@@ -5,6 +5,7 @@
 //! [`Seen`] is one that a guard protects, a [`Held`] one that a count keeps.
 
 mod block;
+mod crier;
 mod end;
 mod grace;
 mod head;

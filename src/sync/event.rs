@@ -1,147 +1,102 @@
-//! Where those who wait register, and are woken: event-listener, or a stand-in where a model looks on.
+//! Where those who wait register.
 //!
-//! # Who wakes whom
-//! A commit wakes one waiter, the *messenger*, however many there are. The messenger wakes the others,
-//! on its own thread, and those wake nobody. So a commit's cost doesn't depend on how many wait; and
-//! nobody is woken again and again, as in a chain in which each wakes the next, where those who come
-//! back meanwhile keep it going.
+//! A list of wakers, under a lock. Whoever has something to tell takes the whole list, in a few
+//! instructions whatever its length, and wakes them when the lock is free: a waker may do anything, and
+//! what it drops may wait as well. An entry knows in which generation of the list it was made, so
+//! whoever waits sees by that that it has been woken.
 //!
-//! The messenger wakes in groups, since the list is locked meanwhile and a commit may want it; and no
-//! more than were there when it began.
-//!
-//! A listener that goes away after it was woken, and before it knows, passes its wake-up on, the
-//! errand included.
+//! # Why the lock is enough
+//! *enter* somebody registers; *look* it looks at what it waits for, a second time; *change* somebody
+//! changes that; *take* the same one takes the list. If *enter* comes before *take*, *take* finds it.
+//! Otherwise the lock orders *take* before *enter*, and so *change* before *look*, which sees it.
+#![forbid(unsafe_code)]
 
-use super::fault::{Fault, planted};
-use super::sleep::{self, Batch};
-use std::task::{Context, Poll};
-use std::time::Instant;
+use super::backend::sync::{Mutex, MutexGuard};
+use slab::Slab;
+use std::mem;
+use std::sync::PoisonError;
+use std::task::Waker;
 
-#[cfg(all(
-    any(snapcell_model, snapcell_epoch_model, snapcell_shuttle),
-    not(snapcell_event_model)
-))]
-use super::listeners as list;
-#[cfg(any(
-    not(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle)),
-    snapcell_event_model
-))]
-use real as list;
+/// A list of those who wait.
+pub(crate) struct Event {
+    list: Mutex<List>,
+}
 
-/// Wake-ups that a messenger delivers under one lock.
-const GROUP: usize = 32;
-
-/// A list of listeners.
-pub(crate) struct Event(list::Event);
+struct List {
+    generation: u64,
+    wakers: Slab<Waker>,
+}
 
 impl Event {
     pub(crate) fn new() -> Self {
-        Event(list::Event::new())
-    }
-
-    /// Registers.
-    pub(crate) fn listen(&self) -> Listener {
-        Listener(Some(self.0.listen()))
-    }
-
-    /// Wakes one listener, as the messenger. Blocking: the list has a lock, held for short.
-    pub(crate) fn wake(&self) {
-        let _batch = Batch::begin();
-        self.0.notify(1, true);
-    }
-
-    /// What the messenger does: wakes all others that are there now.
-    pub(crate) fn wake_all(&self) {
-        if planted(Fault::MessengerForgets) {
-            return;
+        Event {
+            list: Mutex::new(List {
+                generation: 0,
+                wakers: Slab::new(),
+            }),
         }
-        let mut left = self.0.len();
-        while left > 0 {
-            let group = left.min(GROUP);
-            let _batch = Batch::begin();
-            if self.0.notify(group, false) < group {
-                break;
-            }
-            left -= group;
+    }
+
+    /// Registers a waker, until it is taken or the listener is dropped.
+    pub(crate) fn listen(&self, waker: &Waker) -> Listener<'_> {
+        // Cloned before the lock is taken.
+        let waker = waker.clone();
+        let mut list = self.lock();
+        Listener {
+            event: self,
+            generation: list.generation,
+            key: list.wakers.insert(waker),
         }
+    }
+
+    /// Takes all that are registered, to be woken.
+    pub(crate) fn take(&self) -> impl ExactSizeIterator<Item = Waker> + Send + use<> {
+        let mut list = self.lock();
+        list.generation += 1;
+        let taken = mem::take(&mut list.wakers);
+        drop(list);
+        taken.into_iter().map(|(_, waker)| waker)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, List> {
+        // Nothing of anybody else's runs under it, so it is never left half done.
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// Whether somebody who was woken is the messenger.
-pub(crate) type Messenger = bool;
 
 /// An entry in the list.
-pub(crate) struct Listener(Option<list::Listener>);
+pub(crate) struct Listener<'e> {
+    event: &'e Event,
+    generation: u64,
+    key: usize,
+}
 
-impl Listener {
-    /// Blocks this thread until it is woken, or until the deadline.
-    pub(crate) fn wait(mut self, deadline: Option<Instant>) -> Option<Messenger> {
-        sleep::until(deadline, |cx| self.poll(cx))
-    }
-
-    /// Whether it has been woken. If not, the task of `cx` is woken in its place.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Messenger> {
-        match &mut self.0 {
-            Some(listener) => listener.poll(cx),
-            None => Poll::Ready(false),
+impl Listener<'_> {
+    /// Whether it has been taken. If not, `waker` is what will be woken from now on.
+    pub(crate) fn is_woken(&self, waker: &Waker) -> bool {
+        let mut waker = waker.clone();
+        let mut list = self.event.lock();
+        if list.generation != self.generation {
+            return true;
         }
+        if let Some(entry) = list.wakers.get_mut(self.key) {
+            mem::swap(entry, &mut waker);
+        }
+        // First the lock, then the waker that was there before.
+        drop(list);
+        false
     }
 }
 
-impl Drop for Listener {
+impl Drop for Listener<'_> {
     fn drop(&mut self) {
-        if planted(Fault::SwallowWake)
-            && let Some(listener) = self.0.take()
-        {
-            listener.swallow();
-        }
-    }
-}
-
-/// event-listener, as far as it is needed.
-#[cfg(any(
-    not(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle)),
-    snapcell_event_model
-))]
-mod real {
-    use super::Messenger;
-    use event_listener::{EventListener, IntoNotification, Listener as _};
-    use std::future::Future;
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
-
-    pub(super) struct Event(event_listener::Event<Messenger>);
-
-    impl Event {
-        pub(super) fn new() -> Self {
-            Event(event_listener::Event::with_tag())
-        }
-
-        pub(super) fn listen(&self) -> Listener {
-            Listener(self.0.listen())
-        }
-
-        /// Wakes so many of those that have not been woken, and says how many there were. What the
-        /// caller did before need not be fenced: see the header of `raw/head.rs`.
-        pub(super) fn notify(&self, most: usize, messenger: Messenger) -> usize {
-            self.0.notify(most.additional().relaxed().tag(messenger))
-        }
-
-        pub(super) fn len(&self) -> usize {
-            self.0.total_listeners()
-        }
-    }
-
-    pub(super) struct Listener(EventListener<Messenger>);
-
-    impl Listener {
-        pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Messenger> {
-            Pin::new(&mut self.0).poll(cx)
-        }
-
-        /// Plants a fault.
-        pub(super) fn swallow(self) {
-            self.0.discard();
-        }
+        let mut list = self.event.lock();
+        let waker = if list.generation == self.generation {
+            list.wakers.try_remove(self.key)
+        } else {
+            None
+        };
+        drop(list);
+        drop(waker);
     }
 }

@@ -52,16 +52,10 @@ pub enum Fault {
     LoserRepins,
     /// A waiter that has registered doesn't look whether the snapshot was replaced meanwhile.
     WaitWithoutSecondLook,
-    /// A waiter that finds the mark of another doesn't write its own over it.
-    SeeMarkOnly,
     /// A commit wakes whoever waits, and publishes then.
     WakeBeforePublish,
     /// A commit takes a mark out and wakes nobody.
     WakeNobody,
-    /// The waiter that was woken doesn't wake the others.
-    MessengerForgets,
-    /// A waiter that gives up after it was woken doesn't pass the wake-up on.
-    SwallowWake,
     /// The last handle wakes nobody.
     CloseSilently,
     /// The last handle ends the block though somebody watches.
@@ -94,11 +88,8 @@ impl Fault {
         Fault::CommittedRepins,
         Fault::LoserRepins,
         Fault::WaitWithoutSecondLook,
-        Fault::SeeMarkOnly,
         Fault::WakeBeforePublish,
         Fault::WakeNobody,
-        Fault::MessengerForgets,
-        Fault::SwallowWake,
         Fault::CloseSilently,
         Fault::EndDespiteWatchers,
         Fault::MoveDespiteWatchers,

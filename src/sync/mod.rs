@@ -4,30 +4,23 @@
 //! [`orderings`] that says which ordering the access has, what it pairs with, and which model
 //! would fail with a weaker one. Nobody else names an `Ordering`, a fence or a thread.
 //!
-//! | build | atomics | grace periods | waiting |
-//! |---|---|---|---|
-//! | ordinary | `std` | crossbeam-epoch | event-listener |
-//! | `cfg(snapcell_model)` | loom, each behind a gate | an oracle | a stand-in |
-//! | `cfg(snapcell_event_model)` too | the same | the same | event-listener's own loom support |
-//! | `cfg(snapcell_epoch_model)` | the same | crossbeam-epoch's own loom support | a stand-in |
-//! | `cfg(snapcell_shuttle)` | shuttle | an oracle | a stand-in |
-//! | `cfg(snapcell_fault)` | `std` | crossbeam-epoch | event-listener; planted faults can be switched on |
+//! | build | atomics, locks, threads | grace periods |
+//! |---|---|---|
+//! | ordinary | `std` | crossbeam-epoch |
+//! | `cfg(snapcell_model)` | loom, each word behind a gate | an oracle |
+//! | `cfg(snapcell_epoch_model)` | loom, each word behind a gate | crossbeam-epoch's own loom support |
+//! | `cfg(snapcell_shuttle)` | shuttle | an oracle |
+//! | `cfg(snapcell_fault)` | `std` | crossbeam-epoch; planted faults can be switched on |
 
 #![forbid(unsafe_code)]
 
 pub(crate) mod event;
 pub(crate) mod fault;
 pub(crate) mod orderings;
-mod sleep;
+pub(crate) mod sleep;
 
 #[cfg(any(snapcell_model, snapcell_shuttle))]
 pub(crate) mod oracle;
-
-#[cfg(all(
-    any(snapcell_model, snapcell_epoch_model, snapcell_shuttle),
-    not(snapcell_event_model)
-))]
-mod listeners;
 
 #[cfg(any(snapcell_model, snapcell_epoch_model))]
 #[path = "model.rs"]
@@ -39,7 +32,9 @@ mod backend;
 #[path = "std.rs"]
 mod backend;
 
-pub(crate) use backend::{JoinHandle, Life, global, per_thread, spawn, spin, yield_now};
+pub(crate) use backend::{
+    JoinHandle, Life, global, per_thread, spawn, spawn_in_background, spin, yield_now,
+};
 #[cfg(not(any(snapcell_model, snapcell_shuttle)))]
 pub(crate) use backend::{lazy_global, lazy_per_thread};
 use orderings::Site;

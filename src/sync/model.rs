@@ -14,7 +14,6 @@
 //! reported as a race, a look after it as a use after the end.
 
 use super::fault::{Fault, planted};
-#[cfg(not(snapcell_event_model))]
 pub(super) use loom::sync;
 pub(crate) use loom::sync::atomic;
 pub(crate) use loom::thread::{JoinHandle, spawn, yield_now};
@@ -69,10 +68,20 @@ pub(crate) use per_thread;
 /// Nothing: pausing changes no interleaving, and no loop of ours waits for another thread.
 pub(crate) fn spin(_rounds: u32) {}
 
+/// Models have no threads but their own.
+pub(crate) fn spawn_in_background(_name: &str, _f: impl FnOnce() + Send + 'static) -> bool {
+    false
+}
+
 /// Parks this thread until it is unparked. There is no time in models, and so no deadline.
-pub(super) fn park(_deadline: Option<std::time::Instant>) -> bool {
+pub(crate) fn park(_deadline: Option<std::time::Instant>) -> bool {
     loom::thread::park();
     true
+}
+
+/// There are no deadlines.
+pub(crate) fn is_over(_deadline: Option<std::time::Instant>) -> bool {
+    false
 }
 
 /// See the header of this file.

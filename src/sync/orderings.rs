@@ -6,7 +6,7 @@
 //!
 //! `src/docs/orderings.md` shows the table to users and is checked against it.
 
-use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
 
 /// What a site does to its word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ macro_rules! sites {
         /// The sites by name.
         pub(crate) mod site {
             use super::{Index, Site};
-            use super::{AcqRel, Acquire, Relaxed, Release};
+            use super::{Acquire, Relaxed, Release};
             $(
                 #[doc = $why]
                 pub(crate) const $site: Site = Site {
@@ -122,14 +122,14 @@ sites! {
         "Only compares the pointer with that of a node that is held, or looks at the marks, and looks behind none.";
     HEAD_TAKE: Load Relaxed, pairs with "-", models [],
         "The head of an entity that ends: all that was done to it is ordered by HANDLE_LAST or HANDLE_SOLE.";
-    HEAD_CAS: CompareExchange Release / Acquire, pairs with "HEAD_LOAD, HEAD_CAS", models ["read::one_guard", "commit::two_writers"] / ["commit::two_writers", "commit::two_writers_on_a_snapshot"],
+    HEAD_CAS: CompareExchange Release / Acquire, pairs with "HEAD_LOAD, HEAD_CAS, HEAD_MARK", models ["read::one_guard", "commit::two_writers"] / ["commit::two_writers", "commit::two_writers_on_a_snapshot"],
         "Publishes the node. A lost one reads the winner's stamp and value.";
-    HEAD_CAS_AWAITED: CompareExchange AcqRel / Acquire, pairs with "HEAD_LOAD, HEAD_CAS, HEAD_MARK", models ["wait::a_mark_left_behind"] / ["wait::two_writers_on_a_marked_head"],
-        "As HEAD_CAS, and whoever takes a mark out finds its waiter on the list.";
-    HEAD_MARK: CompareExchange Release / Relaxed, pairs with "HEAD_CAS_AWAITED, HEAD_CLOSE", models ["wait::one_waiter"] / [],
-        "A waiter is on the list before its mark is on the head. A lost one is tried again, or gives up.";
-    HEAD_CLOSE: ReadModifyWrite Acquire, pairs with "HEAD_MARK", models ["wait::close"],
-        "The last handle finds whoever waits on the list.";
+    HEAD_CAS_AWAITED: CompareExchange Release / Acquire, pairs with "HEAD_LOAD, HEAD_CAS", models ["wait::publishes_a_marked_head"] / ["wait::two_writers_on_a_marked_head"],
+        "As HEAD_CAS. The mark was acquired by the exchange that failed on it.";
+    HEAD_MARK: CompareExchange Release / Relaxed, pairs with "HEAD_CAS", models ["wait::first_waiter"] / [],
+        "Whoever sees the mark sees the extra, and finds the list in it. Its lock does the rest.";
+    HEAD_CLOSE: ReadModifyWrite Release, pairs with "HEAD_LOAD", models ["wait::what_came_before_the_close"],
+        "What was done before the last handle went comes before what is done by whoever sees the close.";
     COUNT_TAKE: ReadModifyWrite Relaxed, pairs with "-", models [],
         "Whoever takes a count already holds one, or is pinned while the head holds one.";
     COUNT_RELEASE: ReadModifyWrite Release, pairs with "COUNT_LAST, COUNT_SOLE, COUNT_OWN", models ["count::two_holders", "count::holder_against_grace"],
@@ -162,12 +162,10 @@ sites! {
         "Whoever is last ends the block after all that was done through the others.";
     WATCHER_NONE: Load Acquire, pairs with "WATCHER_RELEASE", models ["end::into_inner_against_a_watcher"],
         "The value may move out after all that was done through watchers.";
-    STOP_ASK: ReadModifyWrite Release, pairs with "STOP_SET", models ["wait::a_callback_stops"],
-        "A callback is on the list before it asks whether it was stopped.";
-    STOP_SET: ReadModifyWrite Acquire, pairs with "STOP_ASK", models ["wait::a_callback_stops"],
-        "Whoever stops a callback finds it on the list, if it has asked before.";
-    STOP_SHOW: Load Relaxed, pairs with "-", models [],
-        "Shown for information.";
+    STOP_SET: Store Relaxed, pairs with "-", models [],
+        "A stop is ordered by the lock of the list, which is taken afterwards.";
+    STOP_LOAD: Load Relaxed, pairs with "-", models [],
+        "And so is the question, which comes after the lock was taken.";
     RIPE_MARK: ReadModifyWrite Release, pairs with "RIPE_LOAD", models ["ring::another_thread_marks"],
         "The readers that a beacon waited for are done before what it marks dies.";
     RIPE_LOAD: Load Acquire, pairs with "RIPE_MARK", models ["ring::another_thread_marks"],
@@ -196,14 +194,10 @@ sites! {
 #[cfg(any(snapcell_model, snapcell_epoch_model))]
 pub(crate) const GATE: Ordering = Relaxed;
 
-/// The orderings by which stand-ins state what crossbeam-epoch and event-listener promise. Not ours
-/// to weaken.
-#[cfg(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle))]
-#[allow(dead_code, reason = "not every model build has both stand-ins")]
+/// The orderings by which the oracle states what crossbeam-epoch promises. Not ours to weaken.
+#[cfg(any(snapcell_model, snapcell_shuttle))]
 pub(crate) mod contract {
-    use super::Ordering::{self, Acquire, Relaxed, Release, SeqCst};
-
-    pub(crate) const LISTENERS: Ordering = Relaxed;
+    use super::Ordering::{self, Acquire, Release, SeqCst};
 
     pub(crate) const PIN_FENCE: Ordering = SeqCst;
     pub(crate) const DEFER_FENCE: Ordering = SeqCst;
@@ -276,7 +270,7 @@ impl std::fmt::Display for Weakening {
 
 /// The orderings strictly weaker than `ordering` that an access of this kind may have.
 fn weaker_than(access: Access, ordering: Ordering) -> &'static [Ordering] {
-    use Ordering::SeqCst;
+    use Ordering::{AcqRel, SeqCst};
     match (access, ordering) {
         (Access::Load, SeqCst) => &[Acquire, Relaxed],
         (Access::Store, SeqCst) => &[Release, Relaxed],

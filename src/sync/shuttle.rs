@@ -49,10 +49,20 @@ pub(crate) fn spin(_rounds: u32) {
     yield_now();
 }
 
+/// Models have no threads but their own.
+pub(crate) fn spawn_in_background(_name: &str, _f: impl FnOnce() + Send + 'static) -> bool {
+    false
+}
+
 /// Parks this thread until it is unparked. There is no time in models, and so no deadline.
-pub(super) fn park(_deadline: Option<std::time::Instant>) -> bool {
+pub(crate) fn park(_deadline: Option<std::time::Instant>) -> bool {
     shuttle::thread::park();
     true
+}
+
+/// There are no deadlines.
+pub(crate) fn is_over(_deadline: Option<std::time::Instant>) -> bool {
+    false
 }
 
 /// See the header of this file.

@@ -1,10 +1,11 @@
 //! The ordinary build: `std`'s atomics, and nothing beside them.
 
+pub(super) use std::sync;
 pub(crate) use std::sync::atomic;
 use std::thread;
 pub(crate) use std::thread::{JoinHandle, spawn, yield_now};
 pub(super) use std::thread::{Thread, current};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Nothing: only loom needs gates.
 pub(super) struct Gate;
@@ -60,22 +61,33 @@ macro_rules! lazy_per_thread {
 }
 pub(crate) use lazy_per_thread;
 
-/// Parks this thread until it is unparked, or for no reason, or until the deadline. Whether that is still
-/// to come.
+/// Parks this thread until it is unparked, or for no reason, or until the deadline. `false`, and at once,
+/// if that is over.
+pub(crate) fn park(deadline: Option<Instant>) -> bool {
+    match deadline.map(left) {
+        None => thread::park(),
+        Some(Duration::ZERO) => return false,
+        Some(left) => thread::park_timeout(left),
+    }
+    true
+}
+
+/// Whether there is a deadline, and it is over.
+pub(crate) fn is_over(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| left(deadline).is_zero())
+}
+
 #[allow(
     clippy::disallowed_methods,
     reason = "a deadline is a moment of the system's clock"
 )]
-pub(super) fn park(deadline: Option<Instant>) -> bool {
-    let Some(deadline) = deadline else {
-        thread::park();
-        return true;
-    };
-    let left = deadline.saturating_duration_since(Instant::now());
-    if !left.is_zero() {
-        thread::park_timeout(left);
-    }
-    !left.is_zero()
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+/// Starts a thread that nobody joins. Whether the system lets us.
+pub(crate) fn spawn_in_background(name: &str, f: impl FnOnce() + Send + 'static) -> bool {
+    thread::Builder::new().name(name.into()).spawn(f).is_ok()
 }
 
 /// Spends about `rounds` pauses of the processor.
