@@ -9,8 +9,11 @@ use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::thread;
 use snapcell::{Clock, Entity};
 use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::{Context, Waker};
 
 const SCHEDULES: usize = 10_000;
 
@@ -195,5 +198,116 @@ fn handles_end_in_any_order() {
         for kept in kept.into_iter().flatten() {
             assert_eq!(kept.number, kept.stamp().version());
         }
+    });
+}
+
+// Waiting. Somebody who is left waiting is a deadlock, which shuttle reports.
+
+/// Runs `f` on a new thread.
+fn spawn<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> thread::JoinHandle<R> {
+    thread::spawn(move || {
+        let result = f();
+        snapcell::internals::leave();
+        result
+    })
+}
+
+#[test]
+fn eight_waiters_see_what_three_writers_commit() {
+    explore(|ledger| {
+        let entity = entity(ledger);
+        let seen = on_threads(11, {
+            let (entity, ledger) = (entity.clone(), Arc::clone(ledger));
+            move |thread| match thread {
+                0..3 => {
+                    add_one(&entity, &ledger);
+                    add_one(&entity, &ledger)
+                }
+                // Each commit but the last leaves somebody waiting.
+                3..9 => {
+                    let least = thread - 2;
+                    entity.wait_for(|value| value.number >= least).wait().number
+                }
+                _ => {
+                    let mut seen = entity.snapshot();
+                    while seen.number < 6 {
+                        seen = entity.changed(seen.stamp()).wait();
+                    }
+                    seen.number
+                }
+            }
+        });
+        for (least, seen) in (1..).zip(&seen[3..9]) {
+            assert!((least..=6).contains(seen));
+        }
+        assert_eq!(seen[9..], [6, 6]);
+    });
+}
+
+#[test]
+fn those_who_give_up_leave_nobody_waiting() {
+    explore(|ledger| {
+        let entity = entity(ledger);
+        on_threads(10, {
+            let (entity, ledger) = (entity.clone(), Arc::clone(ledger));
+            move |thread| match thread {
+                0..3 => {
+                    add_one(&entity, &ledger);
+                }
+                3..6 => drop(entity.wait_for(|value| value.number == 3).wait()),
+                _ => {
+                    let mut context = Context::from_waker(Waker::noop());
+                    let mut waiting = pin!(entity.wait_for(|value| value.number == 3));
+                    // A task that is polled so often, and then dropped.
+                    for _ in 5..thread {
+                        if waiting.as_mut().poll(&mut context).is_ready() {
+                            break;
+                        }
+                        thread::yield_now();
+                    }
+                }
+            }
+        });
+    });
+}
+
+#[test]
+fn all_who_watch_see_the_last_value_and_the_end() {
+    explore(|ledger| {
+        let entity = entity(ledger);
+        let watchers: Vec<_> = (0..4)
+            .map(|_| {
+                let mut watch = entity.watch();
+                spawn(move || {
+                    let mut last = watch.seen().clone();
+                    while let Ok(next) = watch.changed().wait() {
+                        assert!(next.stamp() > last.stamp());
+                        last = next;
+                    }
+                    assert!(watch.is_closed());
+                    last.number
+                })
+            })
+            .collect();
+        let last_call = Arc::new(AtomicUsize::new(0));
+        let callback = {
+            let last_call = Arc::clone(&last_call);
+            entity.on_commit(move |value| last_call.store(value.number as usize, SeqCst))
+        };
+        let writers: Vec<_> = (0..3)
+            .map(|_| {
+                let (entity, ledger) = (entity.clone(), Arc::clone(ledger));
+                spawn(move || add_one(&entity, &ledger))
+            })
+            .collect();
+        drop(entity);
+        for writer in writers {
+            writer.join().expect("no thread panics");
+        }
+        for watcher in watchers {
+            assert_eq!(watcher.join().expect("no thread panics"), 3);
+        }
+        callback.join().expect("the callback does not panic");
+        assert_eq!(last_call.load(SeqCst), 3);
     });
 }

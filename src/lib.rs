@@ -32,6 +32,7 @@
 //!
 //! # Guides
 //! * [Limitations](guide::limitations): what it doesn't do, and what it costs. Read this first.
+//! * [Patterns](guide::patterns): which read, which write, which wait; async; large values; one hot entity.
 //! * [Guarantees](guide::guarantees): linearization point, progress and cost of each operation.
 //! * [Orderings](guide::orderings): every atomic access, why it is ordered as it is, and the model
 //!   that fails with a weaker one.
@@ -70,6 +71,9 @@ pub use stamp::{ParseStampError, Stamp};
 pub mod guide {
     #[doc = include_str!("docs/limitations.md")]
     pub mod limitations {}
+
+    #[doc = include_str!("docs/patterns.md")]
+    pub mod patterns {}
 
     #[doc = include_str!("docs/guarantees.md")]
     pub mod guarantees {}

@@ -11,8 +11,8 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
 use std::task::Waker;
 
-/// How many a commit wakes itself.
-const BY_THE_COMMIT: usize = 32;
+/// How many a commit wakes itself. It is pinned meanwhile, and to wake a thread is a call of the system.
+const BY_THE_COMMIT: usize = 4;
 
 /// Wakes all that are registered: the first ones now, the others soon.
 #[cold]
