@@ -14,6 +14,7 @@ mod pool;
 mod project;
 pub(crate) mod reclaim;
 pub(crate) mod retired;
+mod slots;
 
 pub(crate) use block::{Handle, Waitable, Watcher};
 pub(crate) use end::{caught_panics, quietly};

@@ -28,10 +28,11 @@
 
 use super::grace;
 use super::retired::{Batch, Retired, no_orphans, orphaned, release_orphans};
+use super::slots::Slots;
 use crate::sync::fault::{Fault, planted};
 use crate::sync::orderings::site;
 use crate::sync::{AtomicU64, AtomicUsize, global, per_thread};
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, OnceCell};
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::ptr;
@@ -160,20 +161,19 @@ per_thread! {
 
 /// What one thread has retired and not yet released.
 struct Ring {
-    waiting: RefCell<VecDeque<Retired>>,
-    /// Retirements so far; the position of the next one.
-    retired: Cell<u64>,
-    /// Releases so far; the position of the front.
-    released: Cell<u64>,
+    /// Its positions count retirements and releases.
+    waiting: Slots,
     /// Up to which position the last beacon goes.
     lit: Cell<u64>,
     /// Retirements when this thread released last.
     settled: Cell<u64>,
-    /// Set while this thread releases: a destructor that commits must not release in turn.
-    releasing: Cell<bool>,
-    /// How many closures of commits run on this thread, one in another. Destructors of values must
-    /// not run in there: they could commit to what the closure computes for.
-    computing: Cell<usize>,
+    /// While this is not zero nothing is released here. It counts the closures of commits that run on this
+    /// thread, one in another: destructors of values must not run in there, since they could commit to
+    /// what the closure computes for. And a release that is under way: a destructor that commits must
+    /// not release in turn.
+    busy: Cell<usize>,
+    /// The size of what waits.
+    bytes: Cell<usize>,
     shared: OnceCell<Arc<Shared>>,
 }
 
@@ -191,59 +191,59 @@ struct Shared {
 impl Ring {
     const fn new() -> Self {
         Ring {
-            waiting: RefCell::new(VecDeque::new()),
-            retired: Cell::new(0),
-            released: Cell::new(0),
+            waiting: Slots::new(),
             lit: Cell::new(0),
             settled: Cell::new(0),
-            releasing: Cell::new(false),
-            computing: Cell::new(0),
+            busy: Cell::new(0),
+            bytes: Cell::new(0),
             shared: OnceCell::new(),
         }
     }
 
     fn len(&self) -> usize {
-        self.waiting.borrow().len()
+        self.waiting.len()
     }
 
     /// Out of line: inlined into `try_with`, it would get all this by references.
     #[inline(never)]
     fn retire(&self, guard: &Guard, node: *mut (), bytes: usize, release: unsafe fn(*mut ())) {
         let shared = self.shared.get_or_init(Shared::entered);
-        shared.grow(1, bytes);
-        self.waiting.borrow_mut().push_back(Retired {
+        self.waiting.push(Retired {
             node,
             bytes,
             release,
         });
-        self.retired.set(self.retired.get() + 1);
-        if self.retired.get() - self.lit.get() >= BEACON {
+        self.bytes.set(self.bytes.get() + bytes);
+        self.show(shared);
+        if self.waiting.back() - self.lit.get() >= BEACON {
             self.light(guard, shared);
         }
+    }
+
+    /// Sets the gauges. Only this thread does.
+    #[inline(always)]
+    fn show(&self, shared: &Shared) {
+        shared.nodes.store(self.waiting.len(), site::GAUGE_STORE);
+        shared.bytes.store(self.bytes.get(), site::GAUGE_STORE);
     }
 
     /// Lights a beacon: what has been retired so far is ripe when all present guards are gone.
     #[cold]
     fn light(&self, guard: &Guard, shared: &Arc<Shared>) {
         let shared = Arc::clone(shared);
-        let upto = self.retired.get();
+        let upto = self.waiting.back();
         self.lit.set(upto);
         let marked = upto + u64::from(planted(Fault::RipeTooEarly));
         defer(guard, move || {
             shared.ripe.fetch_max(marked, site::RIPE_MARK);
         });
-        // What a long guard made large needn't stay so.
-        let mut waiting = self.waiting.borrow_mut();
-        if waiting.capacity() > 4096 && waiting.len() < waiting.capacity() / 4 {
-            let enough = waiting.len() * 2;
-            waiting.shrink_to(enough);
-        }
+        self.waiting.shrink();
     }
 
     /// Lights a beacon for what has none.
     fn light_if_needed(&self, guard: &Guard) {
         if let Some(shared) = self.shared.get()
-            && self.lit.get() < self.retired.get()
+            && self.lit.get() < self.waiting.back()
         {
             self.light(guard, shared);
         }
@@ -253,17 +253,17 @@ impl Ring {
     /// some orphans. In proportion, since destructors may have committed, and so retired, too.
     #[inline]
     fn release_some(&self) {
-        if self.releasing.get() || self.computing.get() > 0 {
+        if self.busy.get() > 0 {
             return;
         }
-        let retired = self.retired.get();
+        let retired = self.waiting.back();
         let since = retired - self.settled.replace(retired);
         self.release(RELEASES * since.max(1), ORPHANS_AT_ONCE);
     }
 
     /// Releases all that is ripe, and all orphans.
     fn release_all(&self) {
-        if !self.releasing.get() {
+        if self.busy.get() == 0 {
             self.release(u64::MAX, usize::MAX);
         }
     }
@@ -272,18 +272,18 @@ impl Ring {
     fn release(&self, nodes: u64, orphans: usize) {
         if let Some(shared) = self.shared.get() {
             let ripe = shared.ripe.load(site::RIPE_LOAD);
-            let released = self.released.get();
-            if released < ripe {
+            let front = self.waiting.front();
+            if front < ripe {
                 let ripe = if planted(Fault::ReleasePastMark) {
                     u64::MAX
                 } else {
                     ripe
                 };
-                self.release_upto(ripe.min(released.saturating_add(nodes)), shared);
+                self.release_upto(ripe.min(front.saturating_add(nodes)), shared);
             }
         }
         if !no_orphans() {
-            let _releasing = Raised::new(&self.releasing);
+            let _busy = Busy::new(&self.busy);
             release_orphans(orphans);
         }
     }
@@ -291,13 +291,14 @@ impl Ring {
     /// Releases the nodes up to a position that is not beyond the mark.
     #[inline]
     fn release_upto(&self, position: u64, shared: &Shared) {
-        let _releasing = Raised::new(&self.releasing);
-        while self.released.get() < position {
+        let _busy = Busy::new(&self.busy);
+        while self.waiting.front() < position {
             // Taken out before its destructor runs, which may retire into this very ring.
-            let next = self.waiting.borrow_mut().pop_front();
-            let Some(retired) = next else { break };
-            self.released.set(self.released.get() + 1);
-            shared.shrink(1, retired.bytes);
+            let Some(retired) = self.waiting.pop() else {
+                break;
+            };
+            self.bytes.set(self.bytes.get() - retired.bytes);
+            self.show(shared);
             // SAFETY: (1) its position is below the mark: see the header of this file.
             unsafe { retired.release() };
         }
@@ -305,15 +306,17 @@ impl Ring {
 
     /// Makes what waits here an orphan. The ring can be used again.
     fn abandon(&self) {
-        let waiting = self.waiting.take();
-        self.released.set(self.retired.get());
-        self.lit.set(self.retired.get());
+        let mut waiting = VecDeque::with_capacity(self.waiting.len());
+        while let Some(retired) = self.waiting.pop() {
+            waiting.push_back(retired);
+        }
+        self.lit.set(self.waiting.back());
+        let bytes = self.bytes.replace(0);
         if waiting.is_empty() || planted(Fault::ExitForgetsRing) {
             return;
         }
-        let bytes: usize = waiting.iter().map(|retired| retired.bytes).sum();
         if let Some(shared) = self.shared.get() {
-            shared.shrink(waiting.len(), bytes);
+            self.show(shared);
         }
         let batch = Batch::new(waiting, bytes);
         // SAFETY: (1) it was retired by now, and `defer` waits for all present guards.
@@ -338,19 +341,21 @@ fn defer(guard: &Guard, action: impl FnOnce() + Send + 'static) {
     guard.grace.flush();
 }
 
-/// A flag that is up as long as this lives, whatever happens meanwhile.
-struct Raised<'a>(&'a Cell<bool>);
+/// Counts in a ring as long as this lives, whatever happens meanwhile.
+struct Busy<'a>(&'a Cell<usize>);
 
-impl<'a> Raised<'a> {
-    fn new(flag: &'a Cell<bool>) -> Self {
-        flag.set(true);
-        Raised(flag)
+impl<'a> Busy<'a> {
+    #[inline]
+    fn new(count: &'a Cell<usize>) -> Self {
+        count.set(count.get() + 1);
+        Busy(count)
     }
 }
 
-impl Drop for Raised<'_> {
+impl Drop for Busy<'_> {
+    #[inline]
     fn drop(&mut self) {
-        self.0.set(false);
+        self.0.set(self.0.get() - 1);
     }
 }
 
@@ -373,23 +378,6 @@ impl Shared {
         threads.push(Arc::downgrade(&shared));
         shared
     }
-
-    /// Only the owner of the ring writes the gauges, so a load and a store are enough.
-    #[inline]
-    fn grow(&self, nodes: usize, bytes: usize) {
-        self.nodes
-            .store(self.nodes.load(site::GAUGE_LOAD) + nodes, site::GAUGE_STORE);
-        self.bytes
-            .store(self.bytes.load(site::GAUGE_LOAD) + bytes, site::GAUGE_STORE);
-    }
-
-    #[inline]
-    fn shrink(&self, nodes: usize, bytes: usize) {
-        self.nodes
-            .store(self.nodes.load(site::GAUGE_LOAD) - nodes, site::GAUGE_STORE);
-        self.bytes
-            .store(self.bytes.load(site::GAUGE_LOAD) - bytes, site::GAUGE_STORE);
-    }
 }
 
 /// The rings of all threads, for [`lag`].
@@ -409,8 +397,8 @@ impl Computing {
     #[inline]
     pub(crate) fn begin() -> Self {
         let begun = RING.try_with(|ring| {
-            ring.computing.set(ring.computing.get() + 1);
-            ring.retired.get()
+            ring.busy.set(ring.busy.get() + 1);
+            ring.waiting.back()
         });
         let late = || LATE.try_with(|late| late.retired.get()).unwrap_or(0);
         Computing {
@@ -428,7 +416,7 @@ impl Computing {
 impl Drop for Computing {
     #[inline]
     fn drop(&mut self) {
-        let _ = RING.try_with(|ring| ring.computing.set(ring.computing.get().saturating_sub(1)));
+        let _ = RING.try_with(|ring| ring.busy.set(ring.busy.get().saturating_sub(1)));
     }
 }
 
@@ -436,13 +424,8 @@ impl Drop for Computing {
 #[cold]
 pub(crate) fn retired_since(position: u64, node: *const ()) -> bool {
     RING.try_with(|ring| {
-        let since = ring.retired.get().saturating_sub(position) as usize;
-        let waiting = ring.waiting.borrow();
-        waiting
-            .iter()
-            .rev()
-            .take(since)
-            .any(|retired| ptr::eq(retired.node, node))
+        let mut since = ring.waiting.since(position);
+        since.any(|retired| ptr::eq(retired.node, node))
     })
     .or_else(|_| LATE.try_with(|late| late.has(position, node)))
     .unwrap_or(false)
@@ -507,7 +490,7 @@ pub(crate) fn leave() {
 /// what waits is leaked.
 #[cfg(snapcell_epoch_model)]
 pub(crate) fn leave() {
-    RING.with(|ring| std::mem::forget(ring.waiting.take()));
+    RING.with(|ring| while ring.waiting.pop().is_some() {});
 }
 
 /// Nothing: a thread's end does it.
