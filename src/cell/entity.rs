@@ -217,7 +217,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
 
     /// What comes before each attempt to commit: the time is read before the head, and a little of
     /// what earlier commits replaced is freed while nothing is pinned yet.
-    #[inline]
+    #[inline(always)]
     pub(super) fn prepare(&self) -> Reading {
         Reclaimer::release_some();
         match self.0.extra() {

@@ -134,7 +134,7 @@ impl<T: Send + Sync + 'static> Head<T> {
     }
 
     /// Pins, and loads the current node as the one to commit on.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn attempt(&self) -> Attempt<'_, T> {
         let guard = Reclaimer::pin();
         // SAFETY: heads are never null.

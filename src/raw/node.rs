@@ -106,8 +106,19 @@ impl<T> Node<T> {
             unsafe { Self::end(node) };
         } else {
             // SAFETY: the count is ours to give up.
-            drop(unsafe { Held::from_raw(node) });
+            unsafe { Self::give_up(node) };
         }
+    }
+
+    /// Gives up a count of a node that others hold too.
+    ///
+    /// # Safety
+    /// 1. The caller has a count.
+    #[cold]
+    #[inline(never)]
+    unsafe fn give_up(node: NonNull<Node<T>>) {
+        // SAFETY: (1).
+        drop(unsafe { Held::from_raw(node) });
     }
 }
 

@@ -4,20 +4,22 @@
 //! the next commits need. A naive commit spends two thirds of its time in malloc and free.
 //!
 //! Class `k` holds blocks of `16 k + 8` bytes, the usable sizes of glibc's allocator, so a block
-//! wastes no more here than there. A thread keeps at most [`BLOCKS`] blocks of a class and
-//! [`BYTES`] bytes in all; what is more, too large, or aligned to more than 16 bytes goes to the
-//! allocator, and so does everything while a thread ends.
+//! wastes no more here than there. A thread keeps at most [`BYTES`] bytes; what is more, too large, or
+//! aligned to more than 16 bytes goes to the allocator, and so does everything while a thread ends.
+//!
+//! The pool itself has no destructor, so that to get at it is one instruction. It is [closed](Closer)
+//! by another thread-local that has one, made when the pool is opened, with its first block.
 
 use crate::sync::per_thread;
 use std::alloc::{self, Layout};
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 
-/// Blocks of one class that a thread keeps. In a build for the address sanitizer none: it should
-/// see each free.
-const BLOCKS: u32 = if cfg!(snapcell_sanitize) { 0 } else { 512 };
-/// Bytes that a thread keeps.
-const BYTES: usize = 1 << 22;
+/// Bytes that a thread keeps. What is retired comes back in waves of some hundred blocks, so that is
+/// enough for blocks of the largest class. In a build for the address sanitizer none: it should see
+/// each free.
+const BYTES: usize = if cfg!(snapcell_sanitize) { 0 } else { 1 << 20 };
 /// The largest class is that of 4152 bytes: a payload of a page with its header fits.
 const CLASSES: usize = 260;
 const ALIGN: usize = 16;
@@ -32,9 +34,14 @@ const fn class_of(layout: Layout) -> Option<usize> {
     }
 }
 
+/// The size of a block of `class`.
+const fn size_of_class(class: usize) -> usize {
+    16 * class + 8
+}
+
 /// What is asked of the allocator for a block of `class`.
 fn layout_of(class: usize) -> Layout {
-    Layout::from_size_align(16 * class + 8, ALIGN)
+    Layout::from_size_align(size_of_class(class), ALIGN)
         .expect("a class is small and its alignment a power of two")
 }
 
@@ -43,47 +50,46 @@ struct Free {
     next: *mut Free,
 }
 
-#[derive(Clone, Copy)]
-struct List {
-    first: *mut Free,
-    len: u32,
-}
-
 struct Pool {
-    lists: [Cell<List>; CLASSES],
-    bytes: Cell<usize>,
+    /// The first block of each class.
+    lists: [Cell<*mut Free>; CLASSES],
+    /// Bytes that may still be taken in. None as long as the pool isn't open.
+    room: Cell<usize>,
 }
 
 per_thread! {
-    static POOL: Pool = Pool::new();
+    static POOL: ManuallyDrop<Pool> = ManuallyDrop::new(Pool::new());
+}
+
+per_thread! {
+    static CLOSER: Closer = Closer(Cell::new(false));
+}
+
+/// Opens the pool when it is made, and closes it for good when the thread ends.
+struct Closer(Cell<bool>);
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        let _ = POOL.try_with(|pool| pool.close());
+    }
 }
 
 impl Pool {
     const fn new() -> Self {
-        let lists = [const {
-            Cell::new(List {
-                first: ptr::null_mut(),
-                len: 0,
-            })
-        }; CLASSES];
         Pool {
-            lists,
-            bytes: Cell::new(0),
+            lists: [const { Cell::new(ptr::null_mut()) }; CLASSES],
+            room: Cell::new(0),
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&self, class: usize) -> Option<NonNull<u8>> {
-        let list = self.lists[class].get();
-        let block = NonNull::new(list.first)?;
+        let list = &self.lists[class];
+        let block = NonNull::new(list.get())?;
         // SAFETY: what is in a list was given to it by `give`, which wrote the link, and nobody
         // else has touched it since.
-        let next = unsafe { block.as_ref() }.next;
-        self.lists[class].set(List {
-            first: next,
-            len: list.len - 1,
-        });
-        self.bytes.set(self.bytes.get() - (16 * class + 8));
+        list.set(unsafe { block.as_ref() }.next);
+        self.room.set(self.room.get() + size_of_class(class));
         Some(block.cast())
     }
 
@@ -91,39 +97,45 @@ impl Pool {
     ///
     /// # Safety
     /// 1. `memory` is a block of `class` that the caller owns and gives up.
-    #[inline]
+    #[inline(always)]
     unsafe fn give(&self, memory: NonNull<u8>, class: usize) -> bool {
-        let list = self.lists[class].get();
-        let bytes = self.bytes.get() + 16 * class + 8;
-        if list.len >= BLOCKS || bytes > BYTES {
+        let Some(room) = self.room.get().checked_sub(size_of_class(class)) else {
             return false;
-        }
+        };
+        let list = &self.lists[class];
         let block: NonNull<Free> = memory.cast();
         // SAFETY: (1) the block is ours, large enough for a pointer (8 bytes in the smallest
         // class) and aligned to 16.
-        unsafe { block.write(Free { next: list.first }) };
-        self.lists[class].set(List {
-            first: block.as_ptr(),
-            len: list.len + 1,
-        });
-        self.bytes.set(bytes);
+        unsafe { block.write(Free { next: list.get() }) };
+        list.set(block.as_ptr());
+        self.room.set(room);
         true
     }
-}
 
-impl Drop for Pool {
-    fn drop(&mut self) {
+    /// Opens the pool, if it has not been opened before. Whether it did.
+    #[cold]
+    fn open(&self) -> bool {
+        let is_new = CLOSER.try_with(|closer| !closer.0.replace(true));
+        if is_new.unwrap_or(false) {
+            self.room.set(BYTES);
+            return true;
+        }
+        false
+    }
+
+    fn close(&self) {
         for class in 0..CLASSES {
             while let Some(block) = self.take(class) {
                 // SAFETY: blocks of a class were allocated with the layout of that class.
                 unsafe { alloc::dealloc(block.as_ptr(), layout_of(class)) };
             }
         }
+        self.room.set(0);
     }
 }
 
 /// Memory for `layout`, its content arbitrary. `layout` is not of size zero: nodes have headers.
-#[inline]
+#[inline(always)]
 pub(super) fn take(layout: Layout) -> NonNull<u8> {
     debug_assert!(layout.size() > 0, "nodes have headers");
     let recycled =
@@ -132,6 +144,7 @@ pub(super) fn take(layout: Layout) -> NonNull<u8> {
 }
 
 #[cold]
+#[inline(never)]
 fn allocate(layout: Layout) -> NonNull<u8> {
     let layout = class_of(layout).map_or(layout, layout_of);
     // SAFETY: no layout that gets here has size zero.
@@ -143,21 +156,44 @@ fn allocate(layout: Layout) -> NonNull<u8> {
 ///
 /// # Safety
 /// 1. It came from [`take`] with the same `layout`, on whatever thread. 2. Nobody uses it any more.
-#[inline]
+#[inline(always)]
 pub(super) unsafe fn give(memory: NonNull<u8>, layout: Layout) {
+    if let Some(class) = class_of(layout) {
+        // SAFETY: (1) the memory is a block of this class, (2) that the caller gives up.
+        let kept = POOL.try_with(|pool| unsafe { pool.give(memory, class) });
+        if kept.unwrap_or(false) {
+            return;
+        }
+    }
+    // SAFETY: (1), (2).
+    unsafe { deallocate(memory, layout) };
+}
+
+/// Gives memory to the allocator, unless the pool has not been opened yet.
+///
+/// # Safety
+/// As [`give`].
+#[cold]
+#[inline(never)]
+unsafe fn deallocate(memory: NonNull<u8>, layout: Layout) {
     let Some(class) = class_of(layout) else {
         // SAFETY: (1) without a class, `take` asked for just this layout.
         unsafe { alloc::dealloc(memory.as_ptr(), layout) };
         return;
     };
     // SAFETY: (1) the memory is a block of this class, (2) that the caller gives up.
-    let kept = POOL
-        .try_with(|pool| unsafe { pool.give(memory, class) })
-        .unwrap_or(false);
-    if !kept {
+    let kept = POOL.try_with(|pool| pool.open() && unsafe { pool.give(memory, class) });
+    if !kept.unwrap_or(false) {
         // SAFETY: (1) blocks of a class were allocated with the layout of that class.
         unsafe { alloc::dealloc(memory.as_ptr(), layout_of(class)) };
     }
+}
+
+/// What the end of a thread does, called by the threads of models.
+#[cfg(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle))]
+pub(super) fn leave() {
+    CLOSER.with(|closer| closer.0.set(true));
+    POOL.with(|pool| pool.close());
 }
 
 #[cfg(test)]
@@ -196,7 +232,7 @@ mod tests {
         unsafe { give(first, layout) };
         // SAFETY: as above.
         unsafe { give(second, layout) };
-        if BLOCKS > 0 {
+        if BYTES > 0 {
             assert_eq!((take(layout), take(layout)), (second, first));
             // SAFETY: as above.
             unsafe { give(first, layout) };
@@ -206,16 +242,44 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_keeps_a_bounded_number_of_blocks() {
+    fn a_thread_keeps_a_bounded_number_of_bytes() {
         let layout = Layout::from_size_align(2000, 8).unwrap();
-        let blocks: Vec<_> = (0..BLOCKS + 100).map(|_| take(layout)).collect();
+        let blocks: Vec<_> = (0..BYTES / 2000 + 100).map(|_| take(layout)).collect();
         for block in blocks {
             // SAFETY: (1) it came from `take` with this layout; (2) nobody uses it.
             unsafe { give(block, layout) };
         }
+        let class = class_of(layout).unwrap();
         POOL.with(|pool| {
-            assert!(pool.lists[class_of(layout).unwrap()].get().len <= BLOCKS);
-            assert!(pool.bytes.get() <= BYTES);
+            assert!(pool.room.get() < size_of_class(class), "it is full");
+            let mut kept = 0;
+            while let Some(block) = pool.take(class) {
+                kept += size_of_class(class);
+                // SAFETY: blocks of a class were allocated with the layout of that class.
+                unsafe { alloc::dealloc(block.as_ptr(), layout_of(class)) };
+            }
+            assert!(kept <= BYTES, "{kept} bytes");
         });
+    }
+
+    #[test]
+    fn a_thread_that_only_gives_opens_its_pool() {
+        let layout = Layout::from_size_align(100, 8).unwrap();
+        let block = take(layout);
+        let address = block.as_ptr().addr();
+        let again = std::thread::scope(|s| {
+            let give_and_take = s.spawn(move || {
+                let block = NonNull::new(ptr::with_exposed_provenance_mut(address)).unwrap();
+                // SAFETY: (1) it came from `take` with this layout; (2) nobody uses it.
+                unsafe { give(block, layout) };
+                let block = take(layout);
+                // SAFETY: as above.
+                unsafe { give(block, layout) };
+                block.as_ptr().addr()
+            });
+            block.as_ptr().expose_provenance();
+            give_and_take.join().unwrap()
+        });
+        assert_eq!(again == address, BYTES > 0);
     }
 }

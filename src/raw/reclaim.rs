@@ -27,7 +27,7 @@
 //! enters the thread into a list, under a lock, for [`lag`] alone.
 
 use super::grace;
-use super::retired::{Batch, Retired, no_orphans, orphaned, release_orphans};
+use super::retired::{Batch, Release, Retired, no_orphans, orphaned, release_orphans};
 use super::slots::Slots;
 use crate::sync::fault::{Fault, planted};
 use crate::sync::orderings::site;
@@ -40,6 +40,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Retirements between two beacons. One in models, so that rings, marks and orphans happen there.
 const BEACON: u64 = if MODEL { 1 } else { 256 };
+/// Retirements after which a thread releases some of what is ripe. A few at a time take less than one at a
+/// time.
+const GROUP: u64 = if MODEL { 1 } else { 8 };
 /// What a thread releases of what is ripe for each retirement: more than one, so that its ring gets
 /// shorter.
 const RELEASES: u64 = 2;
@@ -149,7 +152,7 @@ impl Reclaim for Beacon {
 /// As [`Reclaim::retire`], on a thread that is past its own end.
 #[cold]
 #[inline(never)]
-fn retire_late(guard: &Guard, node: *mut (), bytes: usize, release: unsafe fn(*mut ())) {
+fn retire_late(guard: &Guard, node: *mut (), bytes: usize, release: Release) {
     // A ring for one: its end makes it an orphan at once.
     Ring::new().retire(guard, node, bytes, release);
     let _ = LATE.try_with(|late| late.note(node));
@@ -204,20 +207,40 @@ impl Ring {
         self.waiting.len()
     }
 
-    /// Out of line: inlined into `try_with`, it would get all this by references.
+    /// Out of line: inlined into `try_with`, it would get all this by references. Nothing here is used after
+    /// a call, so nothing has to be saved from one.
     #[inline(never)]
-    fn retire(&self, guard: &Guard, node: *mut (), bytes: usize, release: unsafe fn(*mut ())) {
-        let shared = self.shared.get_or_init(Shared::entered);
-        self.waiting.push(Retired {
+    fn retire(&self, guard: &Guard, node: *mut (), bytes: usize, release: Release) {
+        let Some(shared) = self.shared.get() else {
+            return self.retire_first(guard, node, bytes, release);
+        };
+        let retired = Retired {
             node,
             bytes,
             release,
-        });
+        };
+        if !self.waiting.try_push(retired) {
+            return self.retire_more(guard, node, bytes, release);
+        }
         self.bytes.set(self.bytes.get() + bytes);
         self.show(shared);
         if self.waiting.back() - self.lit.get() >= BEACON {
-            self.light(guard, shared);
+            self.light(guard);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn retire_first(&self, guard: &Guard, node: *mut (), bytes: usize, release: Release) {
+        self.shared.get_or_init(Shared::entered);
+        self.retire(guard, node, bytes, release);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn retire_more(&self, guard: &Guard, node: *mut (), bytes: usize, release: Release) {
+        self.waiting.grow();
+        self.retire(guard, node, bytes, release);
     }
 
     /// Sets the gauges. Only this thread does.
@@ -229,8 +252,9 @@ impl Ring {
 
     /// Lights a beacon: what has been retired so far is ripe when all present guards are gone.
     #[cold]
-    fn light(&self, guard: &Guard, shared: &Arc<Shared>) {
-        let shared = Arc::clone(shared);
+    #[inline(never)]
+    fn light(&self, guard: &Guard) {
+        let shared = Arc::clone(self.shared.get_or_init(Shared::entered));
         let upto = self.waiting.back();
         self.lit.set(upto);
         let marked = upto + u64::from(planted(Fault::RipeTooEarly));
@@ -242,23 +266,25 @@ impl Ring {
 
     /// Lights a beacon for what has none.
     fn light_if_needed(&self, guard: &Guard) {
-        if let Some(shared) = self.shared.get()
-            && self.lit.get() < self.waiting.back()
-        {
-            self.light(guard, shared);
+        if self.lit.get() < self.waiting.back() {
+            self.light(guard);
         }
     }
 
-    /// Releases two nodes for each that was retired since the last time, if so many are ripe, and
-    /// some orphans. In proportion, since destructors may have committed, and so retired, too.
-    #[inline]
+    /// Now and then, releases two nodes for each that was retired since the last time, if so many are
+    /// ripe, and some orphans. In proportion, since destructors may have committed, and so retired, too.
+    #[inline(always)]
     fn release_some(&self) {
-        if self.busy.get() > 0 {
-            return;
+        let since = self.waiting.back() - self.settled.get();
+        if since >= GROUP && self.busy.get() == 0 {
+            self.release_group(since);
         }
-        let retired = self.waiting.back();
-        let since = retired - self.settled.replace(retired);
-        self.release(RELEASES * since.max(1), ORPHANS_AT_ONCE);
+    }
+
+    #[inline(never)]
+    fn release_group(&self, since: u64) {
+        self.settled.set(self.waiting.back());
+        self.release(RELEASES * since, ORPHANS_AT_ONCE);
     }
 
     /// Releases all that is ripe, and all orphans.
@@ -484,6 +510,7 @@ fn sum(threads: &[Weak<Shared>]) -> (usize, usize) {
 #[cfg(any(snapcell_model, snapcell_shuttle))]
 pub(crate) fn leave() {
     RING.with(Ring::abandon);
+    super::pool::leave();
 }
 
 /// As above; but crossbeam-epoch's own end, which would run what is deferred, comes later still. So
@@ -491,6 +518,7 @@ pub(crate) fn leave() {
 #[cfg(snapcell_epoch_model)]
 pub(crate) fn leave() {
     RING.with(|ring| while ring.waiting.pop().is_some() {});
+    super::pool::leave();
 }
 
 /// Nothing: a thread's end does it.

@@ -46,14 +46,14 @@ impl Slots {
         (self.back.get() - self.front.get()) as usize
     }
 
-    /// Puts an entry in, at the back.
+    /// Puts an entry in, at the back, if there is room.
     #[inline(always)]
-    pub(super) fn push(&self, retired: Retired) {
+    pub(super) fn try_push(&self, retired: Retired) -> bool {
         // SAFETY: `Slots` is `!Sync`, no reference leaves this file, and nothing of anybody else's runs
         // while one lives.
         let slots = unsafe { &mut *self.slots.get() };
         if self.len() == slots.len() {
-            self.resize(slots, (slots.len() * 2).max(FIRST));
+            return false;
         }
         let back = self.back.get();
         let at = index(back, slots.len());
@@ -61,6 +61,15 @@ impl Slots {
         let slot = unsafe { slots.get_unchecked_mut(at) };
         slot.write(retired);
         self.back.set(back + 1);
+        true
+    }
+
+    /// Makes room.
+    #[cold]
+    pub(super) fn grow(&self) {
+        // SAFETY: as in `try_push`.
+        let slots = unsafe { &mut *self.slots.get() };
+        self.resize(slots, (slots.len() * 2).max(FIRST));
     }
 
     /// Takes the oldest entry out.
@@ -82,7 +91,7 @@ impl Slots {
     /// What a long guard made large needn't stay so.
     #[cold]
     pub(super) fn shrink(&self) {
-        // SAFETY: as in `push`.
+        // SAFETY: as in `try_push`.
         let slots = unsafe { &mut *self.slots.get() };
         if slots.len() > 4 * FIRST && self.len() < slots.len() / 4 {
             let enough = (self.len() * 2).next_power_of_two().max(FIRST);
@@ -92,7 +101,7 @@ impl Slots {
 
     #[inline(always)]
     fn read(&self, position: u64) -> Retired {
-        // SAFETY: as in `push`.
+        // SAFETY: as in `try_push`.
         let slots = unsafe { &*self.slots.get() };
         // SAFETY: the index is below the length, a power of two.
         let slot = unsafe { slots.get_unchecked(index(position, slots.len())) };
@@ -102,6 +111,7 @@ impl Slots {
     }
 
     #[cold]
+    #[inline(never)]
     fn resize(&self, slots: &mut Vec<Slot>, len: usize) {
         let mut larger = vec![Slot::uninit(); len];
         for position in self.front.get()..self.back.get() {
@@ -133,13 +143,20 @@ mod tests {
         }
     }
 
+    fn push(slots: &Slots, number: usize) {
+        if !slots.try_push(entry(number)) {
+            slots.grow();
+            assert!(slots.try_push(entry(number)));
+        }
+    }
+
     #[test]
     fn entries_come_out_in_order_whatever_the_length_becomes() {
         let slots = Slots::new();
         let (mut next_in, mut next_out) = (0, 0);
         for round in 1..=7 {
             for _ in 0..round * 1000 {
-                slots.push(entry(next_in));
+                push(&slots, next_in);
                 next_in += 1;
             }
             for _ in 0..round * 900 {
@@ -162,12 +179,12 @@ mod tests {
     #[test]
     fn what_was_large_gets_small_again() {
         let slots = Slots::new();
-        (0..100_000).for_each(|number| slots.push(entry(number)));
+        (0..100_000).for_each(|number| push(&slots, number));
         let large = slots.slots.into_inner().len();
         assert!(large >= 100_000);
 
         let slots = Slots::new();
-        (0..100_000).for_each(|number| slots.push(entry(number)));
+        (0..100_000).for_each(|number| push(&slots, number));
         (0..99_990).for_each(|_| assert!(slots.pop().is_some()));
         slots.shrink();
         assert_eq!(slots.since(0).map(|entry| entry.bytes).next(), Some(99_990));
