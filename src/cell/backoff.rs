@@ -9,9 +9,9 @@
 use crate::sync;
 
 /// The pauses after the first loss; doubled with each further one.
-const FIRST: u32 = 16;
+const FIRST: u32 = 64;
 /// Losses after which pauses grow no more, and the slice of time is given away instead.
-const STEPS: u32 = 6;
+const STEPS: u32 = 4;
 
 /// The losses of one update so far.
 pub(super) struct Backoff {
