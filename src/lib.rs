@@ -96,14 +96,18 @@ pub mod internals {
     pub use crate::sync::fault::Fault;
     pub use crate::sync::orderings::{Access, Row, TABLE, Weakening};
 
-    #[cfg(any(snapcell_model, snapcell_shuttle))]
-    pub use crate::sync::oracle::end;
-
     /// Starts an execution of a model.
     #[cfg(any(snapcell_model, snapcell_shuttle))]
     pub fn begin() {
         crate::sync::oracle::begin();
         crate::raw::retired::begin();
+    }
+
+    /// Ends an execution of a model: nobody may be pinned, and nothing may be left to do.
+    #[cfg(any(snapcell_model, snapcell_shuttle))]
+    pub fn end() {
+        leave();
+        crate::sync::oracle::end();
     }
 
     /// What the end of a thread does; in models it has to be called before the thread's end.

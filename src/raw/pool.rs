@@ -65,7 +65,7 @@ per_thread! {
     static CLOSER: Closer = Closer(Cell::new(false));
 }
 
-/// Opens the pool when it is made, and closes it for good when the thread ends.
+/// Notes that the pool was opened, and closes it for good when the thread ends.
 struct Closer(Cell<bool>);
 
 impl Drop for Closer {

@@ -27,12 +27,12 @@
 //! enters the thread into a list, under a lock, for [`lag`] alone.
 
 use super::grace;
-use super::retired::{Batch, Release, Retired, no_orphans, orphaned, release_orphans};
+use super::retired::{Batch, Releaser, Retired, no_orphans, orphaned, release_orphans};
 use super::slots::Slots;
 use crate::sync::fault::{Fault, planted};
 use crate::sync::orderings::site;
 use crate::sync::{AtomicU64, AtomicUsize, global, per_thread};
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, UnsafeCell};
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::ptr;
@@ -106,18 +106,12 @@ impl Reclaim for Beacon {
             bytes,
             release,
         } = retired;
-        if RING
-            .try_with(|ring| ring.retire(guard, node, bytes, release))
-            .is_err()
-        {
-            retire_late(guard, node, bytes, release);
-        }
+        RING.with(|ring| ring.retire(guard, node, bytes, release));
     }
 
     #[inline]
     fn release_some() {
-        // A thread past its own end has no ring, and so nothing to release.
-        let _ = RING.try_with(Ring::release_some);
+        RING.with(|ring| ring.release_some());
     }
 
     fn reclaim() {
@@ -125,11 +119,11 @@ impl Reclaim for Beacon {
         let mut least = (usize::MAX, usize::MAX);
         while stagnant < ROUNDS {
             let guard = Beacon::pin();
-            let _ = RING.try_with(|ring| ring.light_if_needed(&guard));
+            RING.with(|ring| ring.light_if_needed(&guard));
             guard.grace.flush();
             drop(guard);
-            let _ = RING.try_with(Ring::release_all);
-            let nodes = RING.try_with(Ring::len).unwrap_or(0) + orphaned().0;
+            RING.with(|ring| ring.release_all());
+            let nodes = RING.with(|ring| ring.len()) + orphaned().0;
             if nodes == 0 {
                 break;
             }
@@ -149,17 +143,25 @@ impl Reclaim for Beacon {
     }
 }
 
-/// As [`Reclaim::retire`], on a thread that is past its own end.
-#[cold]
-#[inline(never)]
-fn retire_late(guard: &Guard, node: *mut (), bytes: usize, release: Release) {
-    // A ring for one: its end makes it an orphan at once.
-    Ring::new().retire(guard, node, bytes, release);
-    let _ = LATE.try_with(|late| late.note(node));
+per_thread! {
+    // Without a destructor, so that to get at it is one instruction, and that it is there to the very end
+    // of the thread. The closer ends it.
+    static RING: ManuallyDrop<Ring> = ManuallyDrop::new(Ring::new());
 }
 
 per_thread! {
-    static RING: Ring = Ring::new();
+    static CLOSER: Closer = Closer;
+}
+
+/// Closes the ring when the thread ends; in models `leave` does.
+struct Closer;
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        if !MODEL {
+            RING.with(|ring| ring.close());
+        }
+    }
 }
 
 /// What one thread has retired and not yet released.
@@ -177,8 +179,15 @@ struct Ring {
     busy: Cell<usize>,
     /// The size of what waits.
     bytes: Cell<usize>,
-    shared: OnceCell<Arc<Shared>>,
+    /// From the first retirement to the end of the thread.
+    shared: UnsafeCell<Option<Arc<Shared>>>,
+    /// What was retired last after that, at its position modulo the length.
+    late: [Cell<*const ()>; LATE],
 }
+
+/// A closure that commits more often than this, of which the first time to its own entity, while its
+/// thread's locals are being destroyed, is not found out.
+const LATE: usize = 8;
 
 /// What other threads write or read of a ring. A line of its own: the owner looks at the mark with
 /// every commit.
@@ -199,8 +208,36 @@ impl Ring {
             settled: Cell::new(0),
             busy: Cell::new(0),
             bytes: Cell::new(0),
-            shared: OnceCell::new(),
+            shared: UnsafeCell::new(None),
+            late: [const { Cell::new(ptr::null()) }; LATE],
         }
+    }
+
+    #[inline(always)]
+    fn shared(&self) -> Option<&Arc<Shared>> {
+        // SAFETY: only this thread gets here. It is set where there is none, and taken when the thread
+        // ends, by `open` and `close`, and neither is called while somebody looks at it.
+        unsafe { &*self.shared.get() }.as_ref()
+    }
+
+    /// Prepares the ring for its first retirement. Not past the end of the thread.
+    #[cold]
+    #[inline(never)]
+    fn open(&self) -> bool {
+        if self.shared().is_none() && CLOSER.try_with(|_| ()).is_ok() {
+            let shared = Shared::entered();
+            // SAFETY: there is none, so nobody looks at it.
+            unsafe { *self.shared.get() = Some(shared) };
+        }
+        self.shared().is_some()
+    }
+
+    /// Ends the ring with its thread. What is retired later doesn't get in.
+    fn close(&self) {
+        self.abandon();
+        self.waiting.close();
+        // SAFETY: called by the closer alone, when nothing of this thread's runs in here.
+        drop(unsafe { &mut *self.shared.get() }.take());
     }
 
     fn len(&self) -> usize {
@@ -210,8 +247,8 @@ impl Ring {
     /// Out of line: inlined into `try_with`, it would get all this by references. Nothing here is used after
     /// a call, so nothing has to be saved from one.
     #[inline(never)]
-    fn retire(&self, guard: &Guard, node: *mut (), bytes: usize, release: Release) {
-        let Some(shared) = self.shared.get() else {
+    fn retire(&self, guard: &Guard, node: *mut (), bytes: usize, release: Releaser) {
+        let Some(shared) = self.shared() else {
             return self.retire_first(guard, node, bytes, release);
         };
         let retired = Retired {
@@ -231,16 +268,38 @@ impl Ring {
 
     #[cold]
     #[inline(never)]
-    fn retire_first(&self, guard: &Guard, node: *mut (), bytes: usize, release: Release) {
-        self.shared.get_or_init(Shared::entered);
-        self.retire(guard, node, bytes, release);
+    fn retire_first(&self, guard: &Guard, node: *mut (), bytes: usize, release: Releaser) {
+        if self.open() {
+            return self.retire(guard, node, bytes, release);
+        }
+        // Past the end of the thread: an orphan at once.
+        let position = self.waiting.skip();
+        self.late[position as usize % LATE].set(node);
+        let retired = Retired {
+            node,
+            bytes,
+            release,
+        };
+        adopt_later(guard, VecDeque::from([retired]), bytes);
     }
 
     #[cold]
     #[inline(never)]
-    fn retire_more(&self, guard: &Guard, node: *mut (), bytes: usize, release: Release) {
+    fn retire_more(&self, guard: &Guard, node: *mut (), bytes: usize, release: Releaser) {
         self.waiting.grow();
         self.retire(guard, node, bytes, release);
+    }
+
+    /// Whether `node` was retired since `position`, while nothing was released.
+    #[cold]
+    fn has_since(&self, position: u64, node: *const ()) -> bool {
+        let mut since = self.waiting.since(position);
+        if self.shared().is_some() {
+            return since.any(|retired| ptr::eq(retired.node, node));
+        }
+        let back = self.waiting.back();
+        (position.max(back.saturating_sub(LATE as u64))..back)
+            .any(|position| self.late[position as usize % LATE].get() == node)
     }
 
     /// Sets the gauges. Only this thread does.
@@ -254,7 +313,9 @@ impl Ring {
     #[cold]
     #[inline(never)]
     fn light(&self, guard: &Guard) {
-        let shared = Arc::clone(self.shared.get_or_init(Shared::entered));
+        let Some(shared) = self.shared().cloned() else {
+            return;
+        };
         let upto = self.waiting.back();
         self.lit.set(upto);
         let marked = upto + u64::from(planted(Fault::RipeTooEarly));
@@ -296,7 +357,7 @@ impl Ring {
 
     #[inline]
     fn release(&self, nodes: u64, orphans: usize) {
-        if let Some(shared) = self.shared.get() {
+        if let Some(shared) = self.shared() {
             let ripe = shared.ripe.load(site::RIPE_LOAD);
             let front = self.waiting.front();
             if front < ripe {
@@ -341,13 +402,18 @@ impl Ring {
         if waiting.is_empty() || planted(Fault::ExitForgetsRing) {
             return;
         }
-        if let Some(shared) = self.shared.get() {
+        if let Some(shared) = self.shared() {
             self.show(shared);
         }
-        let batch = Batch::new(waiting, bytes);
-        // SAFETY: (1) it was retired by now, and `defer` waits for all present guards.
-        defer(&Beacon::pin(), move || unsafe { batch.adopt() });
+        adopt_later(&Beacon::pin(), waiting, bytes);
     }
+}
+
+/// Makes orphans of what was retired by now.
+fn adopt_later(guard: &Guard, waiting: VecDeque<Retired>, bytes: usize) {
+    let batch = Batch::new(waiting, bytes);
+    // SAFETY: (1) it was retired by now, and `defer` waits for all present guards.
+    defer(guard, move || unsafe { batch.adopt() });
 }
 
 /// Has `action` run when all present guards are gone. It is handed over at once, not kept with what
@@ -385,12 +451,6 @@ impl Drop for Busy<'_> {
     }
 }
 
-impl Drop for Ring {
-    fn drop(&mut self) {
-        self.abandon();
-    }
-}
-
 impl Shared {
     /// A new one, entered into the list of all threads.
     fn entered() -> Arc<Shared> {
@@ -422,14 +482,12 @@ pub(crate) struct Computing {
 impl Computing {
     #[inline]
     pub(crate) fn begin() -> Self {
-        let begun = RING.try_with(|ring| {
+        RING.with(|ring| {
             ring.busy.set(ring.busy.get() + 1);
-            ring.waiting.back()
-        });
-        let late = || LATE.try_with(|late| late.retired.get()).unwrap_or(0);
-        Computing {
-            position: begun.unwrap_or_else(|_| late()),
-        }
+            Computing {
+                position: ring.waiting.back(),
+            }
+        })
     }
 
     /// The closure is done. How many nodes the thread had retired when it began.
@@ -442,50 +500,14 @@ impl Computing {
 impl Drop for Computing {
     #[inline]
     fn drop(&mut self) {
-        let _ = RING.try_with(|ring| ring.busy.set(ring.busy.get().saturating_sub(1)));
+        RING.with(|ring| ring.busy.set(ring.busy.get() - 1));
     }
 }
 
 /// Whether this thread has retired `node` since `position`, under a guard that still lives.
 #[cold]
 pub(crate) fn retired_since(position: u64, node: *const ()) -> bool {
-    RING.try_with(|ring| {
-        let mut since = ring.waiting.since(position);
-        since.any(|retired| ptr::eq(retired.node, node))
-    })
-    .or_else(|_| LATE.try_with(|late| late.has(position, node)))
-    .unwrap_or(false)
-}
-
-/// What a thread retired last after its ring was gone. Without a destructor, so that it is there to
-/// the very end.
-struct Late {
-    retired: Cell<u64>,
-    last: [Cell<*const ()>; LATE_NODES],
-}
-
-/// A closure that commits more often than this, of which the first time to its own entity, while its
-/// thread's locals are being destroyed, is not found out.
-const LATE_NODES: usize = 8;
-
-per_thread! {
-    static LATE: ManuallyDrop<Late> = ManuallyDrop::new(Late {
-        retired: Cell::new(0),
-        last: [const { Cell::new(ptr::null()) }; LATE_NODES],
-    });
-}
-
-impl Late {
-    fn note(&self, node: *const ()) {
-        self.last[self.retired.get() as usize % LATE_NODES].set(node);
-        self.retired.set(self.retired.get() + 1);
-    }
-
-    fn has(&self, position: u64, node: *const ()) -> bool {
-        let retired = self.retired.get();
-        let since = retired.saturating_sub(position).min(LATE_NODES as u64);
-        (retired - since..retired).any(|n| self.last[n as usize % LATE_NODES].get() == node)
-    }
+    RING.with(|ring| ring.has_since(position, node))
 }
 
 /// Nodes and bytes that wait for their grace, of all threads.
@@ -509,7 +531,7 @@ fn sum(threads: &[Weak<Shared>]) -> (usize, usize) {
 /// the words that all threads share are gone.
 #[cfg(any(snapcell_model, snapcell_shuttle))]
 pub(crate) fn leave() {
-    RING.with(Ring::abandon);
+    RING.with(|ring| ring.close());
     super::pool::leave();
 }
 
@@ -517,7 +539,10 @@ pub(crate) fn leave() {
 /// what waits is leaked.
 #[cfg(snapcell_epoch_model)]
 pub(crate) fn leave() {
-    RING.with(|ring| while ring.waiting.pop().is_some() {});
+    RING.with(|ring| {
+        while ring.waiting.pop().is_some() {}
+        ring.close();
+    });
     super::pool::leave();
 }
 

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::ptr;
 
 /// Gives up a count. Its safety is that of [`Retired::release`].
-pub(crate) type Release = unsafe fn(*mut ());
+pub(crate) type Releaser = unsafe fn(*mut ());
 
 /// Something retired: the head's count of a node.
 #[derive(Clone, Copy)]
@@ -24,7 +24,7 @@ pub(crate) struct Retired {
     ///
     /// # Safety
     /// 1. The argument is `node`. 2. Its grace is over. 3. It is called once.
-    pub(crate) release: Release,
+    pub(crate) release: Releaser,
 }
 
 impl Retired {

@@ -6,7 +6,7 @@
 
 use super::retired::Retired;
 use std::cell::{Cell, UnsafeCell};
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 
 /// The first length. Two beacons fit, and what is released while the second one is on its way.
 const FIRST: usize = 1024;
@@ -81,6 +81,20 @@ impl Slots {
         }
         self.front.set(front + 1);
         Some(self.read(front))
+    }
+
+    /// Counts an entry that is not kept. There are no others.
+    pub(super) fn skip(&self) -> u64 {
+        let position = self.back.get();
+        self.front.set(position + 1);
+        self.back.set(position + 1);
+        position
+    }
+
+    /// Gives the memory back. There are no entries.
+    pub(super) fn close(&self) {
+        // SAFETY: as in `try_push`.
+        drop(mem::take(unsafe { &mut *self.slots.get() }));
     }
 
     /// The entries from `position` on.

@@ -142,7 +142,7 @@ pub(crate) fn begin() {
 }
 
 /// Ends an execution: nobody may be pinned, and nothing may be left to do.
-pub fn end() {
+pub(crate) fn end() {
     LEDGER.with_borrow(|ledger| {
         assert!(ledger.pins.is_empty(), "a guard was left behind");
         assert!(
