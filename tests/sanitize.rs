@@ -33,13 +33,14 @@ fn main() {
     // One pin and one commit before any thread: what is made once is made here.
     drop(snapcell::pin());
     Entity::new(0).replace(1);
-    let parts: [(&str, fn()); 6] = [
+    let parts: [(&str, fn()); 7] = [
         ("one entity, all calls", one_entity::<u64>),
         ("the same with text", one_entity::<String>),
         ("the same, aligned to a line", one_entity::<Line>),
         ("snapshots that change hands", snapshots_change_hands),
         ("threads that end early", threads_end_early),
         ("values that hold their past", values_hold_their_past),
+        ("those who wait", those_who_wait),
     ];
     for (name, part) in parts {
         part();
@@ -272,4 +273,38 @@ fn values_hold_their_past() {
         entity.read(|link| link.depth) >= ROUNDS,
         "some thread always gets through"
     );
+}
+
+/// Threads wait for what others commit, watch it to its end, and are called back. The list of those who wait
+/// has a lock of std's, so the thread sanitizer leaves this out: see above.
+fn those_who_wait() {
+    const COMMITS: u64 = 500;
+    if cfg!(all(snapcell_fault, not(snapcell_sanitize))) {
+        return;
+    }
+    let entity = Entity::new(String::from("0"));
+    let number = |text: &String| text.parse::<u64>().expect("a number");
+    let callback = entity.on_commit(move |seen| assert!(number(seen) > 0));
+    let mut watch = entity.watch();
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "it owns what it looks at, and is joined"
+    )]
+    let watcher = thread::spawn(move || {
+        while watch.changed().wait().is_ok() {}
+        number(watch.seen())
+    });
+    all_at_once(|id| {
+        for goal in 1..=COMMITS {
+            if id == 0 {
+                entity.update(|text| (number(text) + 1).to_string());
+            } else {
+                let seen = entity.wait_for(|text| number(text) >= goal).wait();
+                assert!(number(&seen) >= goal);
+            }
+        }
+    });
+    assert!(callback.stop().is_ok());
+    drop(entity);
+    assert_eq!(watcher.join().expect("it does not panic"), COMMITS);
 }

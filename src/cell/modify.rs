@@ -32,7 +32,7 @@ impl<T: Clone + Send + Sync + 'static> Entity<T> {
     /// table.modify(|t| t[7] += 1);
     /// assert_eq!(table.snapshot()[7], 1);
     /// ```
-    #[inline]
+    #[inline(always)]
     pub fn modify(&self, mut f: impl FnMut(&mut T)) -> Committed<'_, T> {
         let draft = |seen: Seen<'_, T>, stamp| {
             let mut draft = Vacant::new().fill(stamp, || seen.value().clone());

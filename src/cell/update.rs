@@ -49,11 +49,19 @@ impl<T: Send + Sync + 'static> Entity<T> {
     /// assert_eq!(*counter.snapshot(), 4000);
     /// assert_eq!(counter.snapshot().stamp().version(), 4000);
     /// ```
-    #[inline]
-    pub fn update(&self, f: impl FnMut(&T) -> T) -> Committed<'_, T> {
-        match self.update_with(Retry::unbounded(), f) {
-            Ok(committed) => committed,
-            Err(error) => error.raise(),
+    #[inline(always)]
+    pub fn update(&self, mut f: impl FnMut(&T) -> T) -> Committed<'_, T> {
+        // Not by way of `update_with`, and inlined in any case: the outcome stays in registers. By way of
+        // memory it takes ten nanoseconds more.
+        let draft =
+            |seen: Seen<'_, T>, stamp| Ok(Some(Vacant::new().fill(stamp, || f(seen.value()))));
+        let result = self.drive(Retry::unbounded(), draft);
+        // As in `update_with`.
+        drop(f);
+        match result {
+            Ok(Updated::Committed(committed)) => committed,
+            Ok(Updated::Unchanged(_)) => unreachable!("each attempt has a draft"),
+            Err(error) => UpdateError::<T>::raise(&error),
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::clock;
 use crate::raw::Waitable;
 use crate::raw::reclaim::{Reclaim, Reclaimer};
 use crate::stamp::Stamp;
+use crate::sync;
 use crate::sync::event::Listener;
 use crate::sync::sleep;
 use std::fmt;
@@ -132,6 +133,14 @@ enum Round<'e, R> {
     Overtaken,
 }
 
+/// A thread watches the head for so many pauses of the processor, some microseconds, before it goes to
+/// sleep: to sleep and be woken takes as long. In models there is nothing between two steps.
+const PAUSES: u32 = if cfg!(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle)) {
+    0
+} else {
+    64
+};
+
 /// Looks in a round. After so many it gives others a chance, and looks at the clock.
 const LOOKS: usize = 8;
 
@@ -184,7 +193,7 @@ where
         self.listener = None;
         let waker = sleep::waker();
         loop {
-            match self.round(&waker) {
+            match self.round(&waker, PAUSES) {
                 Round::Found(found) => return Some(found),
                 Round::Overtaken if sleep::is_over(deadline) => return None,
                 Round::Overtaken => {}
@@ -199,11 +208,15 @@ where
         }
     }
 
-    fn round(&mut self, waker: &Waker) -> Round<'e, R> {
+    /// `pauses`: how long to watch the head before registering.
+    fn round(&mut self, waker: &Waker, pauses: u32) -> Round<'e, R> {
         for _ in 0..LOOKS {
             let (found, seen) = self.look();
             if let Some(found) = found {
                 return Round::Found(found);
+            }
+            if self.is_replaced_within(pauses, &seen) {
+                continue;
             }
             let listener = self.source.listen(waker);
             if self.source.mark(&seen.0) {
@@ -211,6 +224,13 @@ where
             }
         }
         Round::Overtaken
+    }
+
+    fn is_replaced_within(&self, pauses: u32, seen: &Snapshot<T>) -> bool {
+        (0..pauses).any(|_| {
+            sync::spin(1);
+            !self.source.head().is(&seen.0)
+        })
     }
 
     fn look(&mut self) -> (Option<R>, Snapshot<T>) {
@@ -254,7 +274,7 @@ where
             return Poll::Pending;
         }
         this.listener = None;
-        match this.round(cx.waker()) {
+        match this.round(cx.waker(), 0) {
             Round::Found(found) => return Poll::Ready(found),
             Round::Registered(listener) => this.listener = Some(listener),
             Round::Overtaken => cx.waker().wake_by_ref(),
