@@ -85,7 +85,7 @@ fn call_after_commits<T: Send + Sync + 'static, E: 'static>(
             return;
         }
         // On the list before the looks, so that a stop is seen in this round or wakes us in it.
-        let listener = source.listen(&waker);
+        let listener = source.listen(&waker, true);
         if !planted(Fault::StopUnheard) && is_stopped() {
             return;
         }

@@ -193,7 +193,7 @@ where
         self.listener = None;
         let waker = sleep::waker();
         loop {
-            match self.round(&waker, PAUSES) {
+            match self.round(&waker, Some(PAUSES)) {
                 Round::Found(found) => return Some(found),
                 Round::Overtaken if sleep::is_over(deadline) => return None,
                 Round::Overtaken => {}
@@ -208,17 +208,17 @@ where
         }
     }
 
-    /// `pauses`: how long to watch the head before registering.
-    fn round(&mut self, waker: &Waker, pauses: u32) -> Round<'e, R> {
+    /// `pauses`: if it is a thread that waits, how long to watch the head before registering.
+    fn round(&mut self, waker: &Waker, pauses: Option<u32>) -> Round<'e, R> {
         for _ in 0..LOOKS {
             let (found, seen) = self.look();
             if let Some(found) = found {
                 return Round::Found(found);
             }
-            if self.is_replaced_within(pauses, &seen) {
+            if self.is_replaced_within(pauses.unwrap_or(0), &seen) {
                 continue;
             }
-            let listener = self.source.listen(waker);
+            let listener = self.source.listen(waker, pauses.is_some());
             if self.source.mark(&seen.0) {
                 return Round::Registered(listener);
             }
@@ -274,7 +274,7 @@ where
             return Poll::Pending;
         }
         this.listener = None;
-        match this.round(cx.waker(), 0) {
+        match this.round(cx.waker(), None) {
             Round::Found(found) => return Poll::Ready(found),
             Round::Registered(listener) => this.listener = Some(listener),
             Round::Overtaken => cx.waker().wake_by_ref(),

@@ -378,8 +378,8 @@ impl<'e, T: Send + Sync + 'static, X: Default> Waitable<'e, T, X> {
     }
 
     /// Registers, to be woken by whoever takes a mark out of the head.
-    pub(crate) fn listen(self, waker: &Waker) -> Listener<'e> {
-        self.block.need_extra().event.listen(waker)
+    pub(crate) fn listen(self, waker: &Waker, is_thread: bool) -> Listener<'e> {
+        self.block.need_extra().event.listen(waker, is_thread)
     }
 
     /// Marks `held` as awaited by those who have registered before. Whether it is current and will be

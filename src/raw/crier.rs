@@ -6,24 +6,31 @@
 //! they woke each other: a task that has been woken needn't be polled for long, or ever.
 
 use super::end::quietly;
-use crate::sync::event::Event;
+use crate::sync::event::{Event, Registered};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
-use std::task::Waker;
 
-/// How many a commit wakes itself. It is pinned meanwhile, and to wake a thread is a call of the system.
-const BY_THE_COMMIT: usize = 4;
+/// What a commit spends on waking, which is about what it takes to wake the crier. It is pinned meanwhile.
+const BY_THE_COMMIT: usize = 256;
+/// What it takes to wake a thread: a call of the system, where a task goes into a queue, for 1.
+const THREAD: usize = 64;
 
 /// Wakes all that are registered: the first ones now, the others soon.
 #[cold]
 pub(super) fn wake(event: &Event) {
-    let mut wakers = event.take();
-    wakers.by_ref().take(BY_THE_COMMIT).for_each(call);
-    if wakers.len() == 0 {
+    let mut left = BY_THE_COMMIT;
+    let mut all = event.take();
+    while left > 0
+        && let Some(next) = all.next()
+    {
+        left = left.saturating_sub(if next.is_thread { THREAD } else { 1 });
+        call(next);
+    }
+    if all.len() == 0 {
         return;
     }
     // In models there are not so many, and no thread but those of the model.
-    let rest: Errand = Box::new(move || wakers.for_each(call));
+    let rest: Errand = Box::new(move || all.for_each(call));
     match CRIER.get_or_init(hire) {
         Some(crier) => {
             if let Err(unsent) = crier.send(rest) {
@@ -35,8 +42,8 @@ pub(super) fn wake(event: &Event) {
 }
 
 /// Calls one. If it panics that has nothing to do with whom it wakes, or with the others.
-fn call(waker: Waker) {
-    quietly(|| waker.wake());
+fn call(registered: Registered) {
+    quietly(|| registered.waker.wake());
 }
 
 /// Wakers to be called.

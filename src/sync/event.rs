@@ -24,7 +24,14 @@ pub(crate) struct Event {
 
 struct List {
     generation: u64,
-    wakers: Slab<Waker>,
+    wakers: Slab<Registered>,
+}
+
+/// Whom to wake.
+pub(crate) struct Registered {
+    pub(crate) waker: Waker,
+    /// Whether it is a thread that sleeps, rather than a task.
+    pub(crate) is_thread: bool,
 }
 
 impl Event {
@@ -38,24 +45,27 @@ impl Event {
     }
 
     /// Registers a waker, until it is taken or the listener is dropped.
-    pub(crate) fn listen(&self, waker: &Waker) -> Listener<'_> {
+    pub(crate) fn listen(&self, waker: &Waker, is_thread: bool) -> Listener<'_> {
         // Cloned before the lock is taken.
-        let waker = waker.clone();
+        let registered = Registered {
+            waker: waker.clone(),
+            is_thread,
+        };
         let mut list = self.lock();
         Listener {
             event: self,
             generation: list.generation,
-            key: list.wakers.insert(waker),
+            key: list.wakers.insert(registered),
         }
     }
 
     /// Takes all that are registered, to be woken.
-    pub(crate) fn take(&self) -> impl ExactSizeIterator<Item = Waker> + Send + use<> {
+    pub(crate) fn take(&self) -> impl ExactSizeIterator<Item = Registered> + Send + use<> {
         let mut list = self.lock();
         list.generation += 1;
         let taken = mem::take(&mut list.wakers);
         drop(list);
-        taken.into_iter().map(|(_, waker)| waker)
+        taken.into_iter().map(|(_, registered)| registered)
     }
 
     fn lock(&self) -> MutexGuard<'_, List> {
@@ -80,7 +90,7 @@ impl Listener<'_> {
             return true;
         }
         if let Some(entry) = list.wakers.get_mut(self.key) {
-            mem::swap(entry, &mut waker);
+            mem::swap(&mut entry.waker, &mut waker);
         }
         // First the lock, then the waker that was there before.
         drop(list);
