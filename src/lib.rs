@@ -36,6 +36,7 @@
 //! * [Guarantees](guide::guarantees): linearization point, progress and cost of each operation.
 //! * [Orderings](guide::orderings): every atomic access, why it is ordered as it is, and the model
 //!   that fails with a weaker one.
+//! * [Comparison](guide::comparison): measured beside what one would use instead, defeats first.
 //! * [Design](guide::design): why it is built like this, what was measured, what was rejected.
 //!
 //! # Features
@@ -80,6 +81,9 @@ pub mod guide {
 
     #[doc = include_str!("docs/orderings.md")]
     pub mod orderings {}
+
+    #[doc = include_str!("docs/comparison.md")]
+    pub mod comparison {}
 
     #[doc = include_str!("../DESIGN.md")]
     pub mod design {}

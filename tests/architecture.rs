@@ -102,6 +102,21 @@ const FOLDERS: &[&str] = &["src", "tests", "loom-tests", "benches", "examples"];
 // The test.
 
 #[test]
+fn the_comparison_shows_the_results_that_are_kept() {
+    let kept = include_str!("../benches/results/2026-11-25-amd-epyc.md");
+    let shown = include_str!("../src/docs/comparison.md");
+    let is_target = |line: &&str| line.starts_with("| ") && line.contains(": ");
+    let (_, targets) = kept.split_once("## targets").expect("they are there");
+    let (targets, _) = targets.split_once("\n## ").unwrap_or((targets, ""));
+    let mut count = 0;
+    for line in targets.lines().filter(is_target) {
+        assert!(shown.contains(line), "src/docs/comparison.md lacks\n{line}");
+        count += 1;
+    }
+    assert!(count > 10, "{count} targets");
+}
+
+#[test]
 fn the_sources_keep_the_rules() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources = Vec::new();
