@@ -17,7 +17,7 @@
 //! A waiter sets its mark by an exchange on the very node that it looked at. That is its second look:
 //! it fails if the node was replaced, and once it has succeeded, or the mark was there already, whoever
 //! replaces the node takes the mark out and wakes all who have registered (`sync/event.rs`). So no
-//! wake-up is lost, and a commit that nobody waits for pays nothing. Checked by `loom-tests/wait.rs`.
+//! wake-up is lost, and a commit that nobody waits for only masks the marks. Checked by `loom-tests/wait.rs`.
 //!
 //! # Orderings
 //! *fill* the draft is written; *publish* the compare-and-exchange; *load* a reader takes the head.
