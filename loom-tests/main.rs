@@ -19,16 +19,21 @@
 //! | `wait` | those who wait against commits, each other, and the end |
 //! | `faults` | the replay |
 
+mod closure;
 mod commit;
 mod count;
 mod end;
 mod exit;
 mod faults;
 mod gate;
+mod moment;
 mod pool;
 mod read;
 mod reader;
 mod ring;
 mod support;
+mod transaction;
+mod transaction_life;
+mod transaction_wait;
 mod update;
 mod wait;

@@ -5,6 +5,7 @@
 //! test, and prints the seed of a schedule that fails; in other builds the file is empty.
 #![cfg(snapcell_shuttle)]
 
+use shuttle::rand::Rng;
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::thread;
 use snapcell::{Clock, Entity};
@@ -309,5 +310,66 @@ fn all_who_watch_see_the_last_value_and_the_end() {
         }
         callback.join().expect("the callback does not panic");
         assert_eq!(last_call.load(SeqCst), 3);
+    });
+}
+
+// Transactions.
+
+/// Accounts, and what is in each at first.
+const ACCOUNTS: usize = 4;
+const EACH: u64 = 10;
+
+/// Moves one from an account to another, both chosen by chance. How many attempts it took.
+fn transfer(accounts: &[Entity<Value>], ledger: &Arc<Ledger>) -> usize {
+    let mut chance = shuttle::rand::thread_rng();
+    let from = chance.gen_range(0..ACCOUNTS);
+    let to = (from + chance.gen_range(1..ACCOUNTS)) % ACCOUNTS;
+    let (from, to) = (&accounts[from], &accounts[to]);
+    let mut attempts = 0;
+    snapcell::transaction(|tx| {
+        attempts += 1;
+        let (left, there) = (tx.read(from)?.number, tx.read(to)?.number);
+        tx.write(from, Value::new(left - 1, ledger));
+        tx.write(to, Value::new(there + 1, ledger));
+        Ok(())
+    });
+    attempts
+}
+
+#[test]
+fn eight_who_transfer_keep_the_sum() {
+    const WRITERS: u64 = 8;
+    explore(|ledger| {
+        let accounts: Arc<[_; ACCOUNTS]> = Arc::new(std::array::from_fn(|_| {
+            Entity::builder(Value::new(EACH, ledger))
+                .clock(Clock::logical())
+                .build()
+        }));
+        // The sum of all versions: two for each transfer.
+        let audit = |accounts: &[Entity<Value>]| -> u64 {
+            let moment = snapcell::snapshot_of(accounts);
+            let sum: u64 = moment.iter().map(|account| account.number).sum();
+            assert_eq!(sum, EACH * ACCOUNTS as u64, "nothing is made or lost");
+            let versions = moment.iter().map(|account| account.stamp().version());
+            versions.sum()
+        };
+        on_threads(WRITERS + 1, {
+            let (accounts, ledger) = (Arc::clone(&accounts), Arc::clone(ledger));
+            move |thread| {
+                if thread < WRITERS {
+                    let attempts = transfer(&accounts[..], &ledger);
+                    ledger.retried.fetch_add(attempts - 1, SeqCst);
+                    return;
+                }
+                let versions = [(); 3].map(|()| audit(&accounts[..]));
+                assert!(versions.is_sorted(), "{versions:?}");
+                assert!(versions.iter().all(|sum| sum % 2 == 0), "{versions:?}");
+            }
+        });
+        assert_eq!(
+            audit(&accounts[..]),
+            2 * WRITERS,
+            "each transfer took effect once"
+        );
     });
 }

@@ -25,10 +25,30 @@
 //! [`try_commit`](Entity::try_commit) for what was computed earlier,
 //! [`commit_or_merge`](Entity::commit_or_merge) for what took long.
 //!
+//! # Several at once?
+//! ```
+//! use snapcell::Entity;
+//!
+//! let (ann, bob) = (Entity::new(100), Entity::new(0));
+//! snapcell::transaction(|tx| {
+//!     let amount = tx.get(&ann)?.min(30);            // all that is read existed at one moment
+//!     tx.update(&ann, |n| n - amount)?;
+//!     tx.update(&bob, |n| n + amount)?;              // all that is written takes effect at one moment
+//!     Ok(())
+//! });
+//! let both = snapcell::snapshot_of((&ann, &bob));    // and this is what both were at one moment
+//! assert_eq!((*both.0, *both.1), (70, 30));
+//! ```
+//! [`transaction()`] for changes that follow from what is read, [`transaction_or_abort`] for those that may
+//! fail, [`Transact`] for limits and tasks, [`try_transaction`] for changes computed earlier,
+//! [`snapshot_of`] to look. Parts of a transaction are functions that take `&Transaction`;
+//! [patterns](guide::patterns) has a table of which to take. A thread that is stopped in the middle of one stops nobody: others finish it.
+//!
 //! # Which wait?
 //! [`changed`](Entity::changed) and [`wait_for`](Entity::wait_for) for one condition, awaited or
 //! blocking; a [`Watch`] to follow an entity without keeping it open;
-//! [`on_commit`](Entity::on_commit) for a closure that is to be called.
+//! [`on_commit`](Entity::on_commit) for a closure that is to be called;
+//! [`Transaction::retry`] for a change of any of several entities.
 //!
 //! # Guides
 //! * [Limitations](guide::limitations): what it doesn't do, and what it costs. Read this first.
@@ -45,8 +65,8 @@
 //!
 //! # Map
 //! ```text
-//! cell/    the safe face: Entity, Snapshot, Reader, commits and updates
-//! raw/     the unsafe core: nodes, the head, how both are reclaimed and recycled
+//! cell/    the safe face: Entity, Snapshot, Reader, commits, updates, transactions
+//! raw/     the unsafe core: nodes, heads, verdicts, how they are reclaimed and recycled
 //! clock    where time comes from
 //! stamp    how version and time share a word
 //! sync/    the only door to atomics, with the table of all orderings
@@ -61,9 +81,11 @@ mod stamp;
 mod sync;
 
 pub use cell::{
-    Builder, Callback, Closed, CommitError, Committed, Entity, Guard, Invalid, Lag, Loaded, Merge,
-    Projected, Reader, Refusal, Retry, Snapshot, TimedOut, UpdateError, Updated, Waiting, Watch,
-    destructor_panics, pin, reclaim, reclamation_lag,
+    Builder, Callback, ChangeRefusal, Changes, Closed, CommitError, Committed, Entities, Entity,
+    Guard, Invalid, Lag, Loaded, Merge, Moment, Projected, Reader, Refusal, Refused, Restart,
+    Restarts, Retry, Snapshot, Stop, Target, TimedOut, Transact, Transacted, Transacting,
+    Transaction, TransactionError, UpdateError, Updated, Waiting, Watch, destructor_panics, pin,
+    reclaim, reclamation_lag, snapshot_of, transaction, transaction_or_abort, try_transaction,
 };
 pub use clock::{Clock, ManualClock};
 pub use stamp::{ParseStampError, Stamp};
@@ -112,6 +134,13 @@ pub mod internals {
     pub fn end() {
         leave();
         crate::sync::oracle::end();
+    }
+
+    /// What transactions did since this was asked last: helps, installs by helpers, aborts of what others
+    /// could see, installs after the verdict.
+    #[cfg(any(snapcell_model, snapcell_shuttle))]
+    pub fn coverage() -> [usize; 4] {
+        crate::sync::coverage::take()
     }
 
     /// What the end of a thread does; in models it has to be called before the thread's end.

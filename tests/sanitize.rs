@@ -16,7 +16,10 @@
 //! invisible. So the threads here meet at flags of this file's own, and come to life one by one:
 //! whatever is made once, or entered into a list, is so before others look.
 
-use snapcell::{Clock, Entity, Projected, Snapshot};
+use snapcell::{
+    Changes, Clock, Entity, Projected, Restart, Snapshot, Stop, Transact, Transaction, snapshot_of,
+    transaction, transaction_or_abort, try_transaction,
+};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::{env, panic, thread};
 
@@ -33,13 +36,17 @@ fn main() {
     // One pin and one commit before any thread: what is made once is made here.
     drop(snapcell::pin());
     Entity::new(0).replace(1);
-    let parts: [(&str, fn()); 6] = [
+    let parts: [(&str, fn()); 10] = [
         ("one entity, all calls", one_entity::<u64>),
         ("the same with text", one_entity::<String>),
         ("the same, aligned to a line", one_entity::<Line>),
         ("snapshots that change hands", snapshots_change_hands),
         ("threads that end early", threads_end_early),
         ("values that hold their past", values_hold_their_past),
+        ("transactions, all calls", several_entities::<u64>),
+        ("the same with text", several_entities::<String>),
+        ("the same, aligned to a line", several_entities::<Line>),
+        ("entities that end while others help", entities_come_and_go),
     ];
     for (name, part) in parts {
         part();
@@ -51,6 +58,8 @@ fn main() {
     } else {
         those_who_wait();
         println!("those who wait: done");
+        transactions_that_wait();
+        println!("transactions that wait: done");
     }
     snapcell::reclaim();
     let lag = snapcell::reclamation_lag();
@@ -279,6 +288,225 @@ fn values_hold_their_past() {
         entity.read(|link| link.depth) >= ROUNDS,
         "some thread always gets through"
     );
+}
+
+/// Value and version of each entity count its commits, by whatever call: so a look at all of them tells at once whether
+/// a transaction was made twice, or by half.
+fn several_entities<P: Payload>() {
+    const ENTITIES: usize = 5;
+    let make = |n: usize| match n % 2 {
+        0 => Entity::builder(P::make(0)).clock(Clock::logical()).build(),
+        _ => Entity::new(P::make(0)),
+    };
+    let all: [Entity<P>; ENTITIES] = std::array::from_fn(make);
+    let next = |value: &P| P::make(value.number() + 1);
+    let (commits, hooks) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let look = |seen: &[Snapshot<P>]| {
+        for seen in seen {
+            assert_eq!(
+                seen.number(),
+                seen.stamp().version(),
+                "each commit adds one"
+            );
+        }
+    };
+    all_at_once(|id| {
+        let mut readers = all.each_ref().map(Entity::reader);
+        let mut kept = Vec::new();
+        let (mut committed, mut called) = (0, 0);
+        for round in id..id + ROUNDS as usize / 2 {
+            // Two to four of them, in one order or the other.
+            let k = 2 + round % 3;
+            let mut chosen: Vec<usize> = (0..k).map(|n| (round * 3 + id + n) % ENTITIES).collect();
+            if round % 2 == 0 {
+                chosen.reverse();
+            }
+            let few: Vec<&Entity<P>> = chosen.iter().map(|&n| &all[n]).collect();
+            match round % 10 {
+                0 => {
+                    transaction(|tx| few.iter().try_for_each(|&e| tx.update(e, next)));
+                    committed += k;
+                }
+                1 => {
+                    transaction(|tx| {
+                        let values: Result<Vec<&P>, Restart> =
+                            few.iter().map(|&e| tx.read(e)).collect();
+                        thread::yield_now();
+                        for (&entity, value) in few.iter().zip(values?) {
+                            // Written over, while the first one is lent.
+                            tx.write(entity, P::make(7));
+                            assert_eq!(tx.read(entity)?.number(), 7);
+                            tx.write(entity, next(value));
+                        }
+                        Ok(())
+                    });
+                    committed += k;
+                }
+                2 => {
+                    transaction(|tx| {
+                        few.iter().for_each(|&e| tx.fold(e, next));
+                        tx.after_commit(|| _ = hooks.fetch_add(1, SeqCst));
+                        Ok(())
+                    });
+                    committed += k;
+                    called += 1;
+                }
+                3 => {
+                    // Some are only looked at.
+                    transaction(|tx| {
+                        tx.require(few[0])?;
+                        tx.read(few[1])?.number();
+                        few[2..].iter().try_for_each(|&e| tx.update(e, next))
+                    });
+                    committed += k - 2;
+                }
+                4 => {
+                    let moment = snapshot_of(&few[..]);
+                    look(&moment);
+                    let changes = few.iter().zip(moment.iter());
+                    let changes = changes.fold(Changes::new(), |changes, (&e, seen)| {
+                        changes.write(e, seen.stamp(), next(seen))
+                    });
+                    thread::yield_now();
+                    match try_transaction(changes) {
+                        Ok(_) => committed += k,
+                        Err(refused) => {
+                            let mut changes = refused.into_changes();
+                            let value = changes.take(few[0]).map(|value| value.number());
+                            assert_eq!(value, Some(moment[0].number() + 1), "given back whole");
+                        }
+                    }
+                }
+                5 => {
+                    let gives_up = transaction_or_abort::<(), _>(|tx| {
+                        for &entity in &few {
+                            tx.update(entity, next)?;
+                        }
+                        Err(Stop::Abort(()))
+                    });
+                    assert_eq!(gives_up, Err(()));
+                }
+                6 => {
+                    // By handles of the transaction's own, undone, and done otherwise.
+                    transaction(|tx| {
+                        tx.or_else(
+                            |tx| {
+                                few.iter().for_each(|&e| tx.write(e.clone(), P::make(7)));
+                                tx.retry()
+                            },
+                            |tx| few.iter().try_for_each(|&e| tx.update(e.clone(), next)),
+                        )
+                    });
+                    committed += k;
+                }
+                7 => {
+                    all[chosen[0]].update(next);
+                    let base = all[chosen[1]].snapshot();
+                    thread::yield_now();
+                    let made = all[chosen[1]].try_commit_on(&base, next(&base)).is_ok();
+                    committed += 1 + usize::from(made);
+                }
+                8 => {
+                    look(&snapshot_of(&all[..]));
+                    let guard = snapcell::pin();
+                    let seen = all.each_ref().map(|entity| entity.load(&guard));
+                    thread::yield_now();
+                    kept = seen.map(|seen| seen.snapshot()).into();
+                }
+                _ => {
+                    look(&kept);
+                    let seen = readers.each_mut().map(|reader| reader.get().clone());
+                    look(&seen);
+                }
+            }
+        }
+        commits.fetch_add(committed, SeqCst);
+        hooks.fetch_sub(called, SeqCst);
+    });
+    let end = snapshot_of(&all[..]);
+    look(&end);
+    let versions: u64 = end.iter().map(|seen| seen.stamp().version()).sum();
+    assert_eq!(versions, commits.into_inner() as u64, "no commit is lost");
+    assert_eq!(hooks.into_inner(), 0, "each hook is called once");
+    drop(end);
+    for entity in all {
+        assert!(entity.into_inner().is_ok(), "nobody holds it any more");
+    }
+}
+
+/// Handles travel inside another entity. Whoever finds one changes it together with one of its own, and drops both,
+/// though somebody else may be finishing a transaction over them.
+fn entities_come_and_go() {
+    type Text = Entity<String>;
+    let post: [Entity<Option<Text>>; 2] = [Entity::new(None), Entity::new(None)];
+    let hub = Entity::new(0_usize);
+    let changes = AtomicUsize::new(0);
+    let longer = |text: &String| format!("{text}.");
+    all_at_once(|id| {
+        for round in 0..ROUNDS as usize / 4 {
+            let mine = Entity::new(format!("{id}/{round}"));
+            let posted = post[round % 2].replace(Some(mine.clone()));
+            let found = posted.previous().snapshot();
+            drop(posted);
+            let Some(theirs) = &*found else { continue };
+            let kept = theirs.snapshot();
+            transaction(|tx| {
+                tx.update(theirs.clone(), longer)?;
+                tx.fold(mine.clone(), longer);
+                tx.fold(&hub, |n| n + 1);
+                Ok(())
+            });
+            changes.fetch_add(1, SeqCst);
+            assert!(kept.len() <= theirs.read(String::len));
+            // Whether it is the last handle is up to the others.
+            if let Ok(text) = mine.into_inner() {
+                assert!(text.ends_with('.'));
+            }
+        }
+    });
+    assert_eq!(*hub.snapshot(), changes.into_inner());
+}
+
+/// Threads take what others put, over two places with room for one each.
+fn transactions_that_wait() {
+    const ITEMS: usize = 500;
+    let places = [Entity::new(None), Entity::new(None)];
+    fn put<'e>(
+        tx: &Transaction<'e>,
+        to: &'e Entity<Option<String>>,
+        n: usize,
+    ) -> Result<(), Restart> {
+        match tx.read(to)? {
+            Some(_) => tx.retry(),
+            None => {
+                tx.write(to, Some(n.to_string()));
+                Ok(())
+            }
+        }
+    }
+    fn take<'e>(tx: &Transaction<'e>, from: &'e Entity<Option<String>>) -> Result<usize, Restart> {
+        let Some(text) = tx.read(from)? else {
+            return tx.retry();
+        };
+        let n = text.parse().expect("only numbers are put there");
+        tx.write(from, None);
+        Ok(n)
+    }
+    let sum = AtomicUsize::new(0);
+    let [left, right] = &places;
+    all_at_once(|id| {
+        for n in 1..=ITEMS {
+            if id % 2 == 0 {
+                transaction(|tx| tx.or_else(|tx| put(tx, left, n), |tx| put(tx, right, n)));
+            } else {
+                let taken = Transact::new()
+                    .run::<_, ()>(|tx| Ok(tx.or_else(|tx| take(tx, right), |tx| take(tx, left))?));
+                sum.fetch_add(taken.expect("it waits until there is one"), SeqCst);
+            }
+        }
+    });
+    assert_eq!(sum.into_inner(), THREADS / 2 * ITEMS * (ITEMS + 1) / 2);
+    assert!(places.iter().all(|place| place.read(Option::is_none)));
 }
 
 /// Threads wait for what others commit, watch it to its end, and are called back.

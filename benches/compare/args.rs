@@ -2,7 +2,7 @@
 
 use crate::results::Answer;
 use crate::runner::Plan;
-use crate::{commit, contention, entities, garbage, memory, reads, waiting};
+use crate::{commit, contention, entities, garbage, memory, reads, transactions, waiting};
 use clap::{Parser, ValueEnum};
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use std::time::Duration;
 /// the ratios of the repeats. A target that is missed is shown and is no failure; a check that fails is
 /// one.
 ///
-/// A full run takes about ten minutes, and a quick one about one. Only with --save something is written.
+/// A full run takes about a quarter of an hour, and a quick one about a minute and a half. Only with --save
+/// something is written.
 ///
 /// Exit codes: 0 measured; 1 a check failed, or the results can't be written; 2 bad arguments.
 #[derive(Parser)]
@@ -68,6 +69,8 @@ pub(crate) enum Question {
     Memory,
     /// How soon does a waiter run, and what does it cost the writer?
     Waiting,
+    /// What do transactions over several values get done, and what do they cost?
+    Transactions,
 }
 
 impl Arguments {
@@ -128,6 +131,7 @@ impl Question {
             Question::Garbage => garbage::answer(plan),
             Question::Memory => memory::answer(plan),
             Question::Waiting => waiting::answer(plan),
+            Question::Transactions => transactions::answer(plan),
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::cells::arcs::{HazUpdate, SwapRcu};
 use crate::cells::locks::{ByCopy, InPlace, LockedArc};
 use crate::cells::ours::{Logical, Updating};
 use crate::cells::{self, Shared, Update};
+use crate::latency::histogram;
 use crate::payload::Payload;
 use crate::results::{Answer, Better, Case, Metric};
 use crate::runner::{self, Contender, Gate, Plan, Sample, now, together};
@@ -126,9 +127,4 @@ fn write<S: Shared, U: Update<S>>(shared: &S, gate: &Gate) -> Done {
             return done;
         }
     }
-}
-
-/// Of latencies in ns, up to a minute, to three digits.
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are in order")
 }

@@ -12,23 +12,27 @@
 //!
 //! | file | what it is about |
 //! |---|---|
-//! | `reads`, `commit`, `contention`, `entities`, `garbage`, `memory`, `waiting` | a question each |
+//! | `reads`, `commit`, `contention`, `entities`, `garbage`, `memory`, `waiting`, `transactions` | a question each |
 //! | `cells` | one value that threads share: the crate and its rivals |
 //! | `stores` | many values by key: the crate and its rivals |
+//! | `banks` | several values at one instant: the crate and its rivals |
 //! | `targets` | what is to be reached |
 //! | `runner` | turns, threads, slices of time |
 //! | `process` | processes of their own, for what is said of memory |
+//! | `latency` | tails |
 //! | `results`, `table`, `plot`, `save` | samples, and what is shown of them |
 //! | `args`, `payload` | what can be asked for; what is kept in a cell |
 //! | `machine`, `load` | where it ran, and who else ran there |
 #![forbid(unsafe_code)]
 
 mod args;
+mod banks;
 mod cells;
 mod commit;
 mod contention;
 mod entities;
 mod garbage;
+mod latency;
 mod load;
 mod machine;
 mod memory;
@@ -42,6 +46,7 @@ mod save;
 mod stores;
 mod table;
 mod targets;
+mod transactions;
 mod waiting;
 
 use args::Arguments;

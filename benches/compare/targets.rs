@@ -63,8 +63,20 @@ const READER: (&str, &str) = ("snapcell Reader", "read");
 const UPDATE: (&str, &str) = ("snapcell update", "update");
 const LOGICAL: (&str, &str) = ("snapcell update, logical clock", "update");
 const COMMITS: (&str, &str) = ("snapcell update", "commits");
+const TRANSFERS: (&str, &str) = ("snapcell transaction", "transfers");
+const TRANSACTION: (&str, &str) = ("snapcell transaction", "transaction");
 const LOAD: &str = "arc_swap load";
 const RCU: &str = "arc_swap rcu";
+const STM: &str = "stm";
+const FAST_STM: &str = "fast-stm";
+
+/// A case of transactions.
+const fn transactions(case: &'static str) -> (&'static str, Where) {
+    ("transactions", Named(case))
+}
+const TRANSFERS_1: (&str, Where) = transactions("transfers, 64 accounts, 1 thread");
+const TRANSFERS_2: (&str, Where) = transactions("transfers, 64 accounts, 2 threads");
+const TRANSFERS_4: (&str, Where) = transactions("transfers, 64 accounts, 4 threads");
 
 /// All of them.
 const TARGETS: &[Target] = &[
@@ -183,6 +195,42 @@ const TARGETS: &[Target] = &[
         ("waiting", Named("u64, two tasks")),
         ("snapcell changed", "one way"),
         Time(1.0, "tokio watch changed"),
+    ),
+    target("transfers", TRANSFERS_1, TRANSFERS, Better(2.0, STM)),
+    target("transfers", TRANSFERS_1, TRANSFERS, Better(2.0, FAST_STM)),
+    target("transfers", TRANSFERS_2, TRANSFERS, Better(1.5, STM)),
+    target("transfers", TRANSFERS_2, TRANSFERS, Better(1.5, FAST_STM)),
+    target("transfers", TRANSFERS_4, TRANSFERS, Better(1.0, STM)),
+    target("transfers", TRANSFERS_4, TRANSFERS, Better(1.0, FAST_STM)),
+    target(
+        "transaction",
+        transactions("2 values read and written"),
+        TRANSACTION,
+        Better(1.7, FAST_STM),
+    ),
+    target(
+        "transaction",
+        transactions("4 values read and written"),
+        TRANSACTION,
+        Better(1.3, FAST_STM),
+    ),
+    target(
+        "transaction",
+        transactions("8 values read and written"),
+        TRANSACTION,
+        Better(1.2, FAST_STM),
+    ),
+    target(
+        "snapshot of two",
+        transactions("snapshot of 2"),
+        ("snapcell snapshot_of", "snapshot"),
+        Better(4.0, FAST_STM),
+    ),
+    target(
+        "read after a transaction",
+        transactions("a read after a write"),
+        ("read, after a transaction", "read"),
+        Time(1.3, "read, after a commit"),
     ),
 ];
 

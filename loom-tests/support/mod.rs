@@ -4,9 +4,12 @@
 //! runs in every interleaving, and the set of its outcomes must *equal* the one derived by hand; as
 //! an ordinary test it runs on real threads many times, and each outcome must be *one of* them.
 //! After each execution everything is reclaimed, and each value must have been dropped exactly once.
+//!
+//! Under loom it is also counted what transactions did to each other (`Coverage`): a model that is about
+//! helping says so, and fails if nobody ever helped.
 
-use snapcell::Entity;
 use snapcell::internals::{Fault, Weakening};
+use snapcell::{Changes, Entity, Stamp, try_transaction};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -24,19 +27,42 @@ pub(crate) struct Model {
     pub(crate) bound: Option<usize>,
     /// The planted faults that it notices.
     pub(crate) kills: &'static [Fault],
+    /// What must have happened in some execution, or else it has shown nothing.
+    pub(crate) covers: &'static [Coverage],
+    /// What must not have happened in any.
+    pub(crate) never: &'static [Coverage],
     /// Everything that may be observed.
     pub(crate) outcomes: &'static [&'static str],
     /// The program.
     pub(crate) body: fn(&World) -> String,
 }
 
-/// Defines a model with its test.
+/// What transactions may do to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(snapcell_model),
+    allow(dead_code, reason = "it is counted under loom only")
+)]
+pub(crate) enum Coverage {
+    /// Somebody drives another one's transaction to its end.
+    Help,
+    /// And puts a node at a head for it.
+    HelperInstall,
+    /// A transaction is aborted of which others could see a node.
+    PublishedAbort,
+    /// A node gets to a head after the verdict. Never, in any model.
+    LateInstall,
+}
+
+/// Defines a model with its test. `covers` and `never` may be left out.
 macro_rules! model {
     (
         $(#[$doc:meta])*
         $name:ident {
             bound: $bound:expr,
             kills: [$($fault:ident),* $(,)?],
+            $(covers: [$($covered:ident),* $(,)?],)?
+            $(never: [$($excluded:ident),* $(,)?],)?
             outcomes: [$($outcome:expr),* $(,)?],
         }
         $body:expr
@@ -55,6 +81,8 @@ macro_rules! model {
                 name: module_path!(),
                 bound: $bound,
                 kills: &[$(snapcell::internals::Fault::$fault),*],
+                covers: &[$($($crate::support::Coverage::$covered),*)?],
+                never: &[$($($crate::support::Coverage::$excluded),*)?],
                 outcomes: &[$($outcome),*],
                 body: $body,
             };
@@ -100,6 +128,50 @@ impl World {
             .build()
     }
 
+    /// Entities with these values, in the order in which every transaction installs its nodes. That is the
+    /// order of their addresses, which are not the same in each execution.
+    ///
+    /// The threads share their handles, since every count of a handle makes a model many times larger. What
+    /// happens when handles end is for other models.
+    pub(crate) fn entities<const N: usize>(&self, numbers: [u32; N]) -> Entities<N> {
+        Arc::new(self.in_order(numbers.map(|number| self.entity(number))))
+    }
+
+    /// The same entities, in that order.
+    pub(crate) fn in_order<const N: usize>(
+        &self,
+        mut entities: [Entity<Value>; N],
+    ) -> [Entity<Value>; N] {
+        for end in (1..N).rev() {
+            for second in 1..=end {
+                if !self.is_installed_first(&entities[second - 1], &entities[second]) {
+                    entities.swap(second - 1, second);
+                }
+            }
+        }
+        entities
+    }
+
+    /// Starts a thread of a model that looks at such entities.
+    pub(crate) fn spawn<const N: usize, R: Send + 'static>(
+        &self,
+        entities: &Entities<N>,
+        f: impl FnOnce(&World, &[Entity<Value>; N]) -> R + Send + 'static,
+    ) -> JoinHandle<R> {
+        let (world, entities) = (self.clone(), Arc::clone(entities));
+        spawn(move || f(&world, &entities))
+    }
+
+    /// Asks for changes that are refused at both, which is said of the one that is looked at first.
+    fn is_installed_first(&self, one: &Entity<Value>, other: &Entity<Value>) -> bool {
+        let never = Stamp::new(u64::MAX, 0);
+        let changes =
+            Changes::new()
+                .write(one, never, self.value(0))
+                .write(other, never, self.value(0));
+        try_transaction(changes).is_err_and(|refused| refused.is_about(one))
+    }
+
     /// How many values were dropped so far.
     pub(crate) fn dropped(&self) -> usize {
         self.0.dropped.load(SeqCst)
@@ -136,6 +208,9 @@ impl World {
     }
 }
 
+/// Entities that the threads of a model share.
+pub(crate) type Entities<const N: usize> = Arc<[Entity<Value>; N]>;
+
 /// A value whose reads and end loom follows.
 pub(crate) struct Value {
     number: Tracked,
@@ -146,6 +221,13 @@ impl Value {
     /// Reads it.
     pub(crate) fn number(&self) -> u32 {
         self.number.read()
+    }
+}
+
+/// Another value, which is followed as well.
+impl Clone for Value {
+    fn clone(&self) -> Self {
+        self.world.value(self.number())
     }
 }
 
@@ -242,6 +324,7 @@ pub(crate) fn check(model: &Model) {
     }
     let seen = Arc::new(Mutex::new(BTreeSet::new()));
     let executions = Arc::new(AtomicUsize::new(0));
+    let coverage = Arc::new(Counts::default());
     let body = model.body;
     #[allow(
         clippy::disallowed_methods,
@@ -250,10 +333,12 @@ pub(crate) fn check(model: &Model) {
     let start = std::time::Instant::now();
     explore(model.bound, {
         let (seen, executions) = (Arc::clone(&seen), Arc::clone(&executions));
+        let coverage = Arc::clone(&coverage);
         move || {
             let world = World::default();
             let outcome = body(&world);
             world.close();
+            coverage.add();
             seen.lock().expect("nobody panics here").insert(outcome);
             executions.fetch_add(1, SeqCst);
         }
@@ -266,7 +351,7 @@ pub(crate) fn check(model: &Model) {
         .collect();
     // The test runner has printed the name.
     println!(
-        "{} executions, {}, {:.2} s, {} of {} outcomes",
+        "{} executions, {}, {:.2} s, {} of {} outcomes{}",
         executions.load(SeqCst),
         match model.bound {
             _ if !cfg!(snapcell_model) => "threads".to_owned(),
@@ -276,6 +361,7 @@ pub(crate) fn check(model: &Model) {
         start.elapsed().as_secs_f64(),
         seen.len(),
         expected.len(),
+        coverage.shown(),
     );
     let unexpected: Vec<_> = seen.difference(&expected).collect();
     assert!(
@@ -290,6 +376,67 @@ pub(crate) fn check(model: &Model) {
             "{}: derived by hand, but never seen: {missing:#?}",
             model.name
         );
+        coverage.check(model);
+    }
+}
+
+/// How often each [`Coverage`] happened, in all executions of a model.
+#[derive(Default)]
+struct Counts([AtomicUsize; 4]);
+
+impl Counts {
+    /// Adds those of the execution that ends.
+    fn add(&self) {
+        #[cfg(snapcell_model)]
+        for (count, more) in self.0.iter().zip(snapcell::internals::coverage()) {
+            count.fetch_add(more, SeqCst);
+        }
+        // At once, so that loom shows the execution.
+        assert_eq!(
+            self.of(Coverage::LateInstall),
+            0,
+            "nothing is installed after the verdict"
+        );
+    }
+
+    fn of(&self, coverage: Coverage) -> usize {
+        self.0[coverage as usize].load(SeqCst)
+    }
+
+    /// Those that are not zero, as an addition to a line.
+    fn shown(&self) -> String {
+        [
+            Coverage::Help,
+            Coverage::HelperInstall,
+            Coverage::PublishedAbort,
+        ]
+        .map(|coverage| match self.of(coverage) {
+            0 => String::new(),
+            count => format!(", {count} × {coverage:?}"),
+        })
+        .concat()
+    }
+
+    /// Asserts that a model has seen what it is about. With a fault planted that is no matter: a fault that
+    /// is noticed by this alone would not be noticed.
+    fn check(&self, model: &Model) {
+        for &excluded in model.never {
+            assert_eq!(
+                self.of(excluded),
+                0,
+                "{}: {excluded:?} never happens",
+                model.name
+            );
+        }
+        if std::env::var_os("SNAPCELL_FAULT").is_none() {
+            for &covered in model.covers {
+                assert!(
+                    self.of(covered) > 0,
+                    "{}: {covered:?} never happened, so nothing was shown",
+                    model.name
+                );
+            }
+        }
     }
 }
 

@@ -8,9 +8,8 @@
 use super::backoff::Backoff;
 use super::entity::Entity;
 use super::snapshot::{Loaded, Snapshot};
-use crate::clock::Reading;
 use crate::raw::reclaim::{self, Computing};
-use crate::raw::{Draft, Publication, Seen, quietly};
+use crate::raw::{Draft, Place, Publication, Seen, quietly};
 use crate::stamp::Stamp;
 use std::convert::Infallible;
 use std::error::Error;
@@ -26,8 +25,8 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
     /// Success: the compare-and-exchange on the head. Refusal: the load, or the failed
     /// compare-and-exchange, that found another stamp.
     /// # Progress
-    /// Lock-free, and without a loop after the pin: one compare-and-exchange at most, or two and a
-    /// short lock if somebody waits.
+    /// Lock-free, and, where there are no transactions, without a loop after the pin: one
+    /// compare-and-exchange at most, or two and a short lock if somebody waits.
     /// # Errors
     /// [`CommitError`] gives `proposed` back, with the current snapshot: a conflict, a refusal of
     /// the validator, or a version at its end. Nothing has changed.
@@ -57,7 +56,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
                 Refusal::Conflict,
             ));
         }
-        let draft = match self.draft(expected, reading, proposed) {
+        let draft = match self.draft(attempt.seen().next(reading), proposed) {
             Ok(draft) => draft,
             Err((proposed, refusal)) => {
                 return Err(CommitError::new(
@@ -91,8 +90,8 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
     /// Success: the compare-and-exchange on the head. Refusal: the load, or the failed
     /// compare-and-exchange, that found another snapshot.
     /// # Progress
-    /// Lock-free, and without a loop after the pin: one compare-and-exchange at most, or two and a
-    /// short lock if somebody waits.
+    /// Lock-free, and, where there are no transactions, without a loop after the pin: one
+    /// compare-and-exchange at most, or two and a short lock if somebody waits.
     /// # Errors
     /// As [`try_commit`](Entity::try_commit).
     ///
@@ -116,7 +115,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         if !self.head().is(&base.0) {
             return Err(self.refused(proposed, expected, Refusal::Conflict));
         }
-        let draft = match self.draft(expected, reading, proposed) {
+        let draft = match self.draft(base.0.next(reading), proposed) {
             Ok(draft) => draft,
             Err((proposed, refusal)) => return Err(self.refused(proposed, expected, refusal)),
         };
@@ -148,11 +147,11 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         for attempts in 1.. {
             let reading = self.prepare();
             let mut attempt = self.head().attempt();
-            let seen = attempt.seen().stamp();
-            let draft = match self.draft(seen, reading, value) {
+            let seen = attempt.seen();
+            let draft = match self.draft(seen.next(reading), value) {
                 Ok(draft) => draft,
                 Err((value, refusal)) => {
-                    return Err(CommitError::new(value, attempt.seen(), seen, refusal));
+                    return Err(CommitError::new(value, seen, seen.stamp(), refusal));
                 }
             };
             match attempt.commit(draft, || self.0.wake()) {
@@ -221,7 +220,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         // As it is, if nobody was faster.
         if self.head().is(&base.0) {
             let reading = self.prepare();
-            let draft = match self.draft(expected, reading, mine) {
+            let draft = match self.draft(base.0.next(reading), mine) {
                 Ok(draft) => draft,
                 Err((mine, refusal)) => return Err(self.refused(mine, expected, refusal)),
             };
@@ -249,7 +248,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
                 return Err(CommitError::new(mine, theirs, expected, Refusal::Conflict));
             };
             let position = computing.end();
-            let draft = match self.draft(theirs.stamp(), reading, merged) {
+            let draft = match self.draft(theirs.next(reading), merged) {
                 Ok(draft) => draft,
                 Err((merged, refusal)) => {
                     quietly(|| drop(merged));
@@ -282,19 +281,14 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         unreachable!("the loop has no other end")
     }
 
-    /// Makes the node of a value that is to follow `predecessor`.
+    /// Makes the node of a value for a place, if there is one.
     #[inline]
-    fn draft(
-        &self,
-        predecessor: Stamp,
-        reading: Reading,
-        value: T,
-    ) -> Result<Draft<T>, (T, Refusal<E>)> {
+    fn draft(&self, place: Option<Place>, value: T) -> Result<Draft<T>, (T, Refusal<E>)> {
         if let Err(error) = self.validate(&value) {
             return Err((value, Refusal::Invalid(error)));
         }
-        match predecessor.next(reading) {
-            Some(stamp) => Ok(Draft::new(stamp, value)),
+        match place {
+            Some(place) => Ok(Draft::new(place, value)),
             None => Err((value, Refusal::VersionLimit)),
         }
     }

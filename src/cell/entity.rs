@@ -6,8 +6,8 @@
 use super::guard::Guard;
 use super::snapshot::{Loaded, Snapshot};
 use crate::clock::{Clock, Reading};
-use crate::raw::reclaim::{Computing, Reclaim, Reclaimer};
-use crate::raw::{Draft, Handle, Head};
+use crate::raw::reclaim::{self, Computing, Reclaim, Reclaimer};
+use crate::raw::{Draft, Handle, Head, Place};
 use crate::stamp::Stamp;
 use std::convert::Infallible;
 use std::error::Error;
@@ -17,8 +17,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 /// Shared state: one current, immutable snapshot that a commit replaces as a whole.
 ///
 /// This is a *handle*, as `Arc` is: a clone is another handle of the same entity. What is behind it
-/// ends with the last handle; snapshots and readers keep what they hold, and a
-/// [`Watch`](crate::Watch) keeps the last value.
+/// ends with the last handle, or soon after if it took part in a transaction; snapshots and readers keep what
+/// they hold, and a [`Watch`](crate::Watch) keeps the last value.
 ///
 /// `E` is the error of the entity's validator. Most entities have none, and then it is
 /// [`Infallible`]: `Entity<T>` is all one writes.
@@ -29,6 +29,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 /// | [`read`](Entity::read), [`load`](Entity::load) | a pin and a load; nothing is written that others see | short looks |
 /// | [`snapshot`](Entity::snapshot) | the same and a count | what is kept, sent, or held across an `.await` |
 /// | [`reader`](Entity::reader) | a load and a compare while nothing changes | hot loops on state that rarely changes |
+/// | [`snapshot_of`](crate::snapshot_of) | a pin, a fence, two loads and a count for each | several entities at one instant |
 ///
 /// # Which write?
 /// | call | for |
@@ -38,6 +39,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 /// | [`try_commit`](Entity::try_commit), [`try_commit_on`](Entity::try_commit_on) | a change computed earlier: only if nobody was faster |
 /// | [`commit_or_merge`](Entity::commit_or_merge) | a change that took long, merged rather than computed again |
 /// | [`replace`](Entity::replace) | a value that depends on nothing |
+/// | [`transaction`](crate::transaction()) | a change of several entities at one instant |
 ///
 /// # Which wait?
 /// Each can be awaited on any runtime, and blocks a thread by `.wait()`, `.wait_timeout(…)` or
@@ -117,7 +119,7 @@ impl<T: Send + Sync + 'static> Entity<T> {
     #[must_use]
     pub fn new(value: T) -> Self {
         let stamp = Stamp::new(0, Clock::default().reading().at_birth());
-        Entity(Handle::new(Draft::new(stamp, value), None))
+        Entity(Handle::new(Draft::new(Place::birth(stamp), value), None))
     }
 
     /// Starts building an entity that is different in some way.
@@ -144,6 +146,16 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
     #[inline]
     pub fn read<R>(&self, look: impl FnOnce(&T) -> R) -> R {
         let guard = Reclaimer::pin();
+        match self.head().load_at_once(&guard) {
+            Some(seen) => look(seen.value()),
+            None => self.read_tentative(guard, look),
+        }
+    }
+
+    /// Out of line, and the last call: then the common case needs no register for afterwards.
+    #[cold]
+    #[inline(never)]
+    fn read_tentative<R>(&self, guard: reclaim::Guard, look: impl FnOnce(&T) -> R) -> R {
         look(self.head().load(&guard).value())
     }
 
@@ -152,7 +164,8 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
     /// # Linearization
     /// The load of the head.
     /// # Progress
-    /// Wait-free: one load.
+    /// Wait-free: one load. Where a transaction was the last to change the entity, one more, and while that is
+    /// under way, two.
     /// # Memory ordering
     /// What was done before the commit of what is loaded happens before what is done with it.
     #[inline]
@@ -224,6 +237,12 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
             None => Clock::default().reading(),
             Some(extras) => extras.clock.reading(),
         }
+    }
+
+    /// What the entity's own clock says, if it has one.
+    #[inline]
+    pub(super) fn own_reading(&self) -> Option<Reading> {
+        self.0.extra().map(|extras| extras.clock.reading())
     }
 
     #[inline]
@@ -373,7 +392,10 @@ impl<T: Send + Sync + 'static, E: 'static> Builder<T, E> {
         }
         let stamp = born.unwrap_or_else(|| Stamp::new(0, clock.reading().at_birth()));
         let extras = Extras { clock, validate };
-        Ok(Entity(Handle::new(Draft::new(stamp, value), Some(extras))))
+        Ok(Entity(Handle::new(
+            Draft::new(Place::birth(stamp), value),
+            Some(extras),
+        )))
     }
 }
 

@@ -81,7 +81,8 @@ pub fn reclaim() {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Lag {
-    /// Nodes: replaced snapshots, held by nobody or by somebody.
+    /// Nodes: replaced snapshots, held by nobody or by somebody. What one transaction has replaced counts
+    /// as one.
     pub nodes: usize,
     /// Their size in bytes, values included, but not what values own elsewhere.
     pub bytes: usize,

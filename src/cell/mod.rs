@@ -11,28 +11,40 @@
 //! | `wait` | waiting for a snapshot, on a thread or in a task |
 //! | `watch` | a subscription that knows what was seen |
 //! | `callback` | a closure that is called after commits |
+//! | `transaction` | several entities at one instant: what its closure reads and writes by |
+//! | `transact` | how that is run: again until it commits, within limits, on a thread or in a task |
+//! | `changes` | the same with values that were computed before, in one attempt |
+//! | `moment` | several entities at one instant, looked at only |
 //! | `guard` | pins, and what waits for them |
 //! | `backoff` | how long the loser of a race stays away |
 #![forbid(unsafe_code)]
 
 mod backoff;
 mod callback;
+mod changes;
 mod commit;
 mod entity;
 mod guard;
 mod modify;
+mod moment;
 mod reader;
 mod snapshot;
+mod transact;
+mod transaction;
 mod update;
 mod wait;
 mod watch;
 
 pub use callback::Callback;
+pub use changes::{ChangeRefusal, Changes, Refused, Transacted, try_transaction};
 pub use commit::{CommitError, Committed, Merge, Refusal};
 pub use entity::{Builder, Entity, Invalid};
 pub use guard::{Guard, Lag, destructor_panics, pin, reclaim, reclamation_lag};
+pub use moment::{Entities, Moment, snapshot_of};
 pub use reader::Reader;
 pub use snapshot::{Loaded, Projected, Snapshot};
+pub use transact::{Transact, Transacting, TransactionError, transaction, transaction_or_abort};
+pub use transaction::{Restart, Restarts, Stop, Target, Transaction};
 pub use update::{Retry, UpdateError, Updated};
 pub use wait::{TimedOut, Waiting};
 pub use watch::{Closed, Watch};

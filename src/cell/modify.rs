@@ -34,8 +34,8 @@ impl<T: Clone + Send + Sync + 'static> Entity<T> {
     /// ```
     #[inline(always)]
     pub fn modify(&self, mut f: impl FnMut(&mut T)) -> Committed<'_, T> {
-        let draft = |seen: Seen<'_, T>, stamp| {
-            let mut draft = Vacant::new().fill(stamp, || seen.value().clone());
+        let draft = |seen: Seen<'_, T>, place| {
+            let mut draft = Vacant::new().fill(place, || seen.value().clone());
             f(draft.value_mut());
             Ok(Some(draft))
         };
@@ -92,8 +92,8 @@ impl<T: Clone + Send + Sync + 'static, E: 'static> Entity<T, E> {
         &self,
         mut f: impl FnMut(&mut T) -> Result<bool, F>,
     ) -> Result<Updated<'_, T>, UpdateError<T, F, E>> {
-        let draft = |seen: Seen<'_, T>, stamp| {
-            let mut draft = Vacant::new().fill(stamp, || seen.value().clone());
+        let draft = |seen: Seen<'_, T>, place| {
+            let mut draft = Vacant::new().fill(place, || seen.value().clone());
             Ok(f(draft.value_mut())?.then_some(draft))
         };
         let result = self.drive(Retry::unbounded(), draft);

@@ -53,7 +53,8 @@ impl<T: Send + Sync + 'static, E: 'static> Reader<T, E> {
     /// that fetches the new snapshot.
     /// # Progress
     /// Wait-free while nothing changes: one load and a compare. After a change as
-    /// [`Entity::snapshot`], and it drops the snapshot that it held.
+    /// [`Entity::snapshot`], and it drops the snapshot that it held. Where a transaction has only looked at the
+    /// entity, or was aborted, it pins and looks twice, until the next commit.
     #[inline]
     pub fn get(&mut self) -> &Snapshot<T> {
         if !self.entity.head().is(&self.seen.0) {
@@ -68,7 +69,8 @@ impl<T: Send + Sync + 'static, E: 'static> Reader<T, E> {
         &self.seen
     }
 
-    /// Whether somebody has committed since this reader looked. Wait-free: one load.
+    /// Whether somebody has committed since this reader looked. Wait-free: one load; as [`get`](Reader::get) where
+    /// a transaction has only looked.
     #[must_use]
     pub fn is_stale(&self) -> bool {
         !self.entity.head().is(&self.seen.0)

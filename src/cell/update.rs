@@ -14,7 +14,7 @@ use super::commit::Committed;
 use super::entity::Entity;
 use super::snapshot::Snapshot;
 use crate::raw::reclaim::{self, Computing};
-use crate::raw::{Draft, Seen, Vacant};
+use crate::raw::{Draft, Place, Seen, Vacant};
 use crate::stamp::Stamp;
 use std::convert::Infallible;
 use std::error::Error;
@@ -54,7 +54,7 @@ impl<T: Send + Sync + 'static> Entity<T> {
         // Not by way of `update_with`, and inlined in any case: the outcome stays in registers. By way of
         // memory it takes ten nanoseconds more.
         let draft =
-            |seen: Seen<'_, T>, stamp| Ok(Some(Vacant::new().fill(stamp, || f(seen.value()))));
+            |seen: Seen<'_, T>, place| Ok(Some(Vacant::new().fill(place, || f(seen.value()))));
         let result = self.drive(Retry::unbounded(), draft);
         // As in `update_with`.
         drop(f);
@@ -123,7 +123,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
     ) -> Result<Committed<'_, T>, UpdateError<T, Infallible, E>> {
         // Returned into the node, so that the compiler may write it where it is to stay.
         let draft =
-            |seen: Seen<'_, T>, stamp| Ok(Some(Vacant::new().fill(stamp, || f(seen.value()))));
+            |seen: Seen<'_, T>, place| Ok(Some(Vacant::new().fill(place, || f(seen.value()))));
         let result = match self.drive(retry, draft) {
             Ok(Updated::Committed(committed)) => Ok(committed),
             Ok(Updated::Unchanged(_)) => unreachable!("each attempt has a draft"),
@@ -146,7 +146,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         mut f: impl FnMut(&T) -> Result<Option<T>, F>,
     ) -> Result<Updated<'_, T>, UpdateError<T, F, E>> {
         let draft =
-            |seen: Seen<'_, T>, stamp| Ok(f(seen.value())?.map(|value| Draft::new(stamp, value)));
+            |seen: Seen<'_, T>, place| Ok(f(seen.value())?.map(|value| Draft::new(place, value)));
         let result = self.drive(retry, draft);
         // As in `update_with`.
         drop(f);
@@ -158,7 +158,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
     pub(super) fn drive<F>(
         &self,
         retry: Retry,
-        mut draft: impl FnMut(Seen<'_, T>, Stamp) -> Result<Option<Draft<T>>, F>,
+        mut draft: impl FnMut(Seen<'_, T>, Place) -> Result<Option<Draft<T>>, F>,
     ) -> Result<Updated<'_, T>, UpdateError<T, F, E>> {
         let mut backoff = Backoff::new();
         let mut attempts: u32 = 0;
@@ -167,11 +167,11 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
             let reading = self.prepare();
             let mut attempt = self.head().attempt();
             let seen = attempt.seen();
-            let Some(stamp) = seen.stamp().next(reading) else {
+            let Some(place) = seen.next(reading) else {
                 return Err(UpdateError::VersionLimit);
             };
             let computing = Computing::begin();
-            let draft = match draft(seen, stamp) {
+            let draft = match draft(seen, place) {
                 Ok(Some(draft)) => draft,
                 Ok(None) => return Ok(Updated::Unchanged(Snapshot(seen.hold()))),
                 Err(refusal) => return Err(UpdateError::Refused(refusal)),
@@ -253,7 +253,7 @@ impl Retry {
 
     /// Whether no attempt is left after so many.
     #[inline]
-    fn is_exhausted(self, attempts: u32) -> bool {
+    pub(super) fn is_exhausted(self, attempts: u32) -> bool {
         self.retries.is_some_and(|retries| attempts > retries)
     }
 }

@@ -81,7 +81,8 @@ impl<T: Send + Sync + 'static, E: 'static> Watch<T, E> {
         self.seen.stamp()
     }
 
-    /// Whether there is a snapshot that was not seen. Wait-free: one load.
+    /// Whether there is a snapshot that was not seen. Wait-free: one load; with a pin where a transaction has only
+    /// looked.
     #[must_use]
     pub fn has_changed(&self) -> bool {
         !self.is_seen || !self.watcher.head().is(&self.seen.0)

@@ -2,10 +2,12 @@
 //!
 //! Whoever looks at a head does so through a handle that it borrows, so when the last handle goes
 //! nobody can be looking: the block ends at once, and the value with it unless snapshots keep it.
-//! (Transactions will bring helpers that look without a handle, and then a grace for the blocks
-//! that took part in one.)
 //!
-//! There is one exception, and it has a count of its own: a [`Watcher`] may look at the head of an
+//! Transactions are the exception: who helps one looks at all its heads, without a handle, under a guard.
+//! So a block remembers that it took part in one, by the lowest bit of its count of handles, set before
+//! anybody could come to help. Such a block is retired when it ends, as nodes are.
+//!
+//! And whoever watches has a count of its own: a [`Watcher`] may look at the head of an
 //! entity that has no handles any more, to see what its last value was. That count lies in the
 //! [`Extra`], which is made when somebody waits for the first time; all handles together own one of
 //! it. So the last handle ends the block, or leaves that to the last watcher.
@@ -19,9 +21,12 @@
 use super::crier;
 use super::end::{Dead, quietly};
 use super::head::Head;
-use super::node::{Draft, Held};
+use super::node::{Draft, Held, Node, Seen};
 use super::pool;
 use super::reclaim::{Reclaim, Reclaimer};
+use super::retired::{Releaser, Retired};
+use super::verdict::{self, Kind};
+use super::word::Word;
 use crate::sync::event::{Event, Listener};
 use crate::sync::fault::{Fault, planted};
 use crate::sync::orderings::site;
@@ -32,12 +37,36 @@ use std::mem;
 use std::ptr::{self, NonNull};
 use std::task::Waker;
 
+/// The beginning of a block is a [`Stem`].
+#[repr(C)]
 struct Block<T, X> {
+    /// In steps of [`ONE`]; the bit below says [`TRANSACTED`].
     handles: AtomicUsize,
     head: Head<T>,
     /// Null, or a box of its own, as most entities need none. Set once.
     extra: AtomicPtr<Extra<X>>,
 }
+
+/// What a block begins with, whatever the types of its value and of its extra.
+#[repr(C)]
+pub(super) struct Stem {
+    handles: AtomicUsize,
+    pub(super) head: Word,
+}
+
+impl Stem {
+    /// Notes that somebody may look at the head without a handle.
+    #[inline(always)]
+    pub(super) fn note_transacted(&self) {
+        self.handles
+            .set_once(TRANSACTED, site::TRANSACTED_LOAD, site::TRANSACTED_SET);
+    }
+}
+
+/// The block took part in a transaction.
+const TRANSACTED: usize = 1;
+/// One handle.
+const ONE: usize = 2;
 
 /// What only some entities have.
 struct Extra<X> {
@@ -115,27 +144,112 @@ impl<T: Send + Sync + 'static, X> Block<T, X> {
         }
     }
 
+    /// Ends the block, at once if nobody can look at its head, which the count of handles tells.
+    ///
+    /// # Safety
+    /// 1. There are no handles and no watchers any more. 2. It is not used any more.
+    #[inline]
+    unsafe fn end_in_time(block: NonNull<Self>, handles: usize) {
+        if handles & TRANSACTED != 0 && !planted(Fault::EndDespiteHelpers) {
+            // SAFETY: (1), (2).
+            unsafe { Self::retire(block, Self::release_erased) };
+        } else {
+            // SAFETY: (1), (2): nobody looks at the head of a block that was in no transaction.
+            unsafe { Self::end(block) }.release();
+        }
+    }
+
+    /// Has `release` end the block after the grace of what is at its head.
+    ///
+    /// # Safety
+    /// 1. There are no handles and no watchers any more. 2. It is not used any more.
+    #[cold]
+    unsafe fn retire(block: NonNull<Self>, release: Releaser) {
+        let retired = Retired {
+            node: block.as_ptr().cast(),
+            bytes: size_of::<Self>(),
+            release,
+        };
+        // A thread may do nothing but this.
+        Reclaimer::release_some();
+        // SAFETY: (1) whoever helps a transaction has come by before it was decided, and so before the
+        // last handle went, and is pinned since then.
+        unsafe { Reclaimer::retire(&Reclaimer::pin(), retired) };
+    }
+
+    /// # Safety
+    /// 1. `block` is a retired `Block<T, X>`. 2. Its grace is over. 3. Called once.
+    unsafe fn release_erased(block: *mut ()) {
+        // SAFETY: a block is not null.
+        let block = unsafe { NonNull::new_unchecked(block.cast::<Self>()) };
+        // SAFETY: (1), (2), (3).
+        unsafe { Self::end(block) }.release();
+    }
+
+    /// As above, of a block whose last value was moved out.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn release_hollow_erased(block: *mut ()) {
+        // SAFETY: a block is not null.
+        let block = unsafe { NonNull::new_unchecked(block.cast::<Self>()) };
+        // SAFETY: (1), (2), (3).
+        let last = unsafe { Self::end(block) }.0;
+        let node = last.as_ptr().cast();
+        mem::forget(last);
+        // SAFETY: the node is without a value, and nobody can refer to it.
+        unsafe { Node::<T>::release_hollow(node) };
+    }
+
+    /// What transactions have to know of such a block.
+    const KIND: Kind = Kind {
+        bytes: Node::<T>::BYTES,
+        release: Node::<T>::RELEASE,
+        release_hollow: Node::<T>::release_hollow,
+        wake: Self::wake_erased,
+    };
+
+    /// # Safety
+    /// 1. The argument is the head of a `Block<T, X>`, which is there.
+    unsafe fn wake_erased(head: NonNull<Word>) {
+        // SAFETY: (1) the head lies in the block at this place.
+        let block = unsafe { head.byte_sub(mem::offset_of!(Block<T, X>, head)) };
+        // SAFETY: (1).
+        unsafe { block.cast::<Self>().as_ref() }.wake();
+    }
+
     /// Ends the block; what is left is the head's count.
     ///
     /// # Safety
-    /// 1. Nobody else refers to the block. 2. It is not used any more.
+    /// 1. Nobody else refers to the block. 2. It is not used any more. 3. If it took part in a
+    ///    transaction, its grace is over.
+    #[inline(always)]
     unsafe fn end(block: NonNull<Self>) -> Last<T> {
         // SAFETY: (1), (2): the block is ours, whole, and not used as such any more.
         let Block { head, extra, .. } = unsafe { block.read() };
-        // SAFETY: (1), (2): nobody uses the head from now on.
+        // SAFETY: (1), (2): nobody uses the head from now on; (3).
         let held = unsafe { head.take() };
         // SAFETY: (1), (2): it came from the pool with this layout, and nothing lives in it.
         unsafe { pool::give(block.cast(), Self::LAYOUT) };
         let extra = extra.load(site::EXTRA_TAKE);
         if !extra.is_null() {
-            let dead = Dead {
-                node: extra.cast(),
-                end: Self::end_extra,
-            };
             // SAFETY: (1) it was the block's.
-            unsafe { dead.bury() };
+            unsafe { Self::bury_extra(extra) };
         }
         Last(held)
+    }
+
+    /// # Safety
+    /// As [`end_extra`](Self::end_extra).
+    #[cold]
+    #[inline(never)]
+    unsafe fn bury_extra(extra: *mut Extra<X>) {
+        let dead = Dead {
+            node: extra.cast(),
+            end: Self::end_extra,
+        };
+        // SAFETY: (1), (2).
+        unsafe { dead.bury() };
     }
 
     /// # Safety
@@ -162,7 +276,9 @@ impl<T: Send + Sync + 'static, X> Block<T, X> {
             extra.watchers.load(site::WATCHER_LAST);
             // SAFETY: (1) the last watcher is gone, and since they own one count so are all handles;
             // (2) by the caller.
-            unsafe { Self::end(block) }.release();
+            let handles = unsafe { &block.as_ref().handles }.load(site::TRANSACTED_LOAD);
+            // SAFETY: as above.
+            unsafe { Self::end_in_time(block, handles) };
         }
     }
 }
@@ -196,7 +312,7 @@ impl<T: Send + Sync + 'static, X> Handle<T, X> {
             Box::into_raw(Extra::new(content))
         });
         let content = Block {
-            handles: AtomicUsize::new(1),
+            handles: AtomicUsize::new(ONE),
             head: Head::new(first),
             extra: AtomicPtr::new(extra),
         };
@@ -239,9 +355,13 @@ impl<T: Send + Sync + 'static, X> Handle<T, X> {
         let unwatched = |extra: &Extra<X>| {
             extra.watchers.load(site::WATCHER_NONE) == 1 || planted(Fault::MoveDespiteWatchers)
         };
-        if block.handles.load(site::HANDLE_SOLE) != 1 || !block.extra().is_none_or(unwatched) {
+        let handles = block.handles.load(site::HANDLE_SOLE);
+        if handles & !TRANSACTED != ONE || !block.extra().is_none_or(unwatched) {
             let guard = Reclaimer::pin();
             return Err(self.head().load(&guard).hold());
+        }
+        if handles & TRANSACTED != 0 && !planted(Fault::EndDespiteHelpers) {
+            return self.into_inner_of_transacted();
         }
         let block = self.0;
         mem::forget(self);
@@ -250,6 +370,50 @@ impl<T: Send + Sync + 'static, X> Handle<T, X> {
         let last = unsafe { Block::end(block) };
         // SAFETY: (1) who looks under a guard borrows a handle or a watcher.
         unsafe { last.0.into_value() }
+    }
+
+    /// As above. The handle is the only one, but helpers of transactions may look at the head: not at the
+    /// value, but at what is in front of it. So the node stays until its grace is over.
+    #[cold]
+    fn into_inner_of_transacted(self) -> Result<T, Held<T>> {
+        let _guard = Reclaimer::pin();
+        // SAFETY: (1) loaded under the guard.
+        let node = unsafe { verdict::current(self.head().word().load(site::HEAD_LOAD)) };
+        let node = Node::<T>::of(node);
+        // SAFETY: (1) the guard protects it, (2) and the handle its head.
+        let seen = unsafe { Seen::new(node) };
+        if !seen.is_unheld() {
+            return Err(seen.hold());
+        }
+        // SAFETY: (1) nobody holds it, and nobody can look at it but by way of this handle.
+        let value = unsafe { Node::take_value(node) };
+        let block = self.0;
+        mem::forget(self);
+        // SAFETY: (1) the only handle was ours; (2) it ends here.
+        unsafe { Block::<T, X>::retire(block, Block::<T, X>::release_hollow_erased) };
+        Ok(value)
+    }
+
+    /// What transactions know the entity by.
+    pub(super) fn stem(&self) -> NonNull<Stem> {
+        self.0.cast()
+    }
+
+    /// # Safety
+    /// 1. `stem` is that of a `Block<T, X>` of which the caller has a handle, and gives it up to this.
+    pub(super) unsafe fn from_stem(stem: NonNull<Stem>) -> Self {
+        Handle(stem.cast())
+    }
+
+    /// What transactions have to know of the entity.
+    pub(super) const KIND: Kind = Block::<T, X>::KIND;
+
+    /// Where those who wait register.
+    pub(super) fn need_event(&self) -> &Event
+    where
+        X: Default,
+    {
+        &self.block().need_extra().event
     }
 
     /// What somebody waits by.
@@ -272,7 +436,7 @@ impl<T: Send + Sync + 'static, X> Handle<T, X> {
 
 impl<T: Send + Sync + 'static, X> Clone for Handle<T, X> {
     fn clone(&self) -> Self {
-        if self.block().handles.fetch_add(1, site::HANDLE_TAKE) > MOST {
+        if self.block().handles.fetch_add(ONE, site::HANDLE_TAKE) > MOST {
             std::process::abort();
         }
         Handle(self.0)
@@ -281,22 +445,39 @@ impl<T: Send + Sync + 'static, X> Clone for Handle<T, X> {
 
 impl<T: Send + Sync + 'static, X> Drop for Handle<T, X> {
     fn drop(&mut self) {
-        let block = self.block();
-        if block.handles.fetch_sub(1, site::HANDLE_RELEASE) == 1 {
-            // All that was done through other handles is done: this reads the end of their releases.
-            block.handles.load(site::HANDLE_LAST);
-            if block.extra().is_some() && !planted(Fault::EndDespiteWatchers) {
-                if block.head.close() && !planted(Fault::CloseSilently) {
-                    block.wake();
-                }
-                // SAFETY: (1) that of all handles, of which this was the last.
-                unsafe { Block::release(self.0) };
-            } else {
-                // SAFETY: (1) that was the last handle, and without an extra there are no watchers;
-                // (2) it ends here.
-                unsafe { Block::end(self.0) }.release();
-            }
+        let handles = self.block().handles.fetch_sub(ONE, site::HANDLE_RELEASE);
+        if handles & !TRANSACTED == ONE {
+            self.end(handles);
         }
+    }
+}
+
+impl<T: Send + Sync + 'static, X> Handle<T, X> {
+    /// The last one has gone. Out of line, so that others need nothing but the count.
+    #[inline(never)]
+    fn end(&self, handles: usize) {
+        let block = self.block();
+        // All that was done through other handles is done: this reads the end of their releases.
+        block.handles.load(site::HANDLE_LAST);
+        if block.extra().is_some() && !planted(Fault::EndDespiteWatchers) {
+            self.close();
+        } else {
+            // SAFETY: (1) that was the last handle, and without an extra there are no watchers;
+            // (2) it ends here.
+            unsafe { Block::end_in_time(self.0, handles) };
+        }
+    }
+
+    /// The last one has gone, and somebody may watch.
+    #[cold]
+    #[inline(never)]
+    fn close(&self) {
+        let block = self.block();
+        if block.head.close() && !planted(Fault::CloseSilently) {
+            block.wake();
+        }
+        // SAFETY: (1) that of all handles, of which this was the last.
+        unsafe { Block::release(self.0) };
     }
 }
 

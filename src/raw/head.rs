@@ -5,19 +5,16 @@
 //! again while somebody is pinned or holds it, so the same pointer is the same stamp: the one
 //! instruction checks version and time and publishes the next ones.
 //!
-//! # Marks
-//! Nodes are aligned, so the pointer's lowest bits are free. Beside the node they say two things
-//! that the next exchange has to know, and nothing else of the word does:
+//! A head that a transaction has changed may need a second look to tell which node is current
+//! (`verdict.rs`); the word says so by a mark (`word.rs`), and one without it needs none. Whoever finds an
+//! undecided transaction at a head that it wants to change drives it to its end first.
 //!
-//! | bit | name | set by | means |
-//! |---|---|---|---|
-//! | 0 | [`AWAITED`] | a waiter, after it has registered | whoever replaces this node has somebody to wake |
-//! | 1 | [`CLOSED`] | the last handle | nobody will replace this node |
-//!
+//! # Waiting
 //! A waiter sets its mark by an exchange on the very node that it looked at. That is its second look:
 //! it fails if the node was replaced, and once it has succeeded, or the mark was there already, whoever
 //! replaces the node takes the mark out and wakes all who have registered (`sync/event.rs`). So no
 //! wake-up is lost, and a commit that nobody waits for only masks the marks. Checked by `loom-tests/wait.rs`.
+//! Nobody waits at an undecided head: whether it has changed is not known yet.
 //!
 //! # Orderings
 //! *fill* the draft is written; *publish* the compare-and-exchange; *load* a reader takes the head.
@@ -30,70 +27,75 @@
 //! The mark only has to lead to the list: *make* it, the first time → *mark* (HEAD_MARK, Release) → the
 //! exchange that fails on the mark (HEAD_CAS, failed, Acquire).
 
-use super::node::{self, Draft, Held, Node, Seen};
+use super::node::{self, Draft, Header, Held, Node, Seen};
 use super::reclaim::{Guard, Reclaim, Reclaimer};
+use super::verdict::{self, Kind, Settled};
+use super::word::{AWAITED, CLOSED, MARKS, TENTATIVE, Word, bare, has, with};
 use crate::sync::AtomicPtr;
 use crate::sync::fault::{Fault, planted};
 use crate::sync::orderings::site;
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
-/// Somebody waits for the successor of this node.
-const AWAITED: usize = 1;
-/// There will be no successor.
-const CLOSED: usize = 2;
-
-/// The node that a word points to, without its marks.
-#[inline(always)]
-fn bare<T>(word: *mut Node<T>) -> *mut Node<T> {
-    const {
-        assert!(
-            align_of::<Node<T>>() > AWAITED | CLOSED,
-            "marks fit below a node's address"
-        )
-    };
-    word.map_addr(|address| address & !(AWAITED | CLOSED))
-}
-
-#[inline(always)]
-fn has<T>(word: *mut Node<T>, mark: usize) -> bool {
-    word.addr() & mark != 0
-}
-
-#[inline(always)]
-fn with<T>(word: *mut Node<T>, mark: usize) -> *mut Node<T> {
-    word.map_addr(|address| address | mark)
-}
-
-/// The word. It owns one count of the node that it points to, and is never null.
+/// A head, whose nodes have values of one type.
+#[repr(transparent)]
 pub(crate) struct Head<T> {
-    word: AtomicPtr<Node<T>>,
+    word: Word,
+    nodes: PhantomData<AtomicPtr<Node<T>>>,
 }
 
 impl<T: Send + Sync + 'static> Head<T> {
     /// A head at birth.
     pub(crate) fn new(first: Draft<T>) -> Self {
         Head {
-            word: AtomicPtr::new(first.into_raw().as_ptr()),
+            word: Word::new(first.into_raw().as_ptr().cast()),
+            nodes: PhantomData,
         }
     }
 
-    /// The current node. Wait-free: one load.
+    pub(super) fn word(&self) -> &Word {
+        &self.word
+    }
+
+    /// The current node. Wait-free: one load, and two more where a transaction is under way.
     #[inline]
     pub(crate) fn load<'g>(&'g self, _guard: &'g Guard) -> Seen<'g, T> {
-        // SAFETY: heads are never null.
-        let node = unsafe { NonNull::new_unchecked(bare(self.word.load(site::HEAD_LOAD))) };
+        // SAFETY: (1) loaded under the guard.
+        let node = unsafe { verdict::current(self.word.load(site::HEAD_LOAD)) };
         // SAFETY: (1) it was reachable just now, under the guard; (2) the head is borrowed for 'g.
-        unsafe { Seen::new(node) }
+        unsafe { Seen::new(Node::of(node)) }
+    }
+
+    /// The current node, if there is nothing to find out about it.
+    #[inline]
+    pub(crate) fn load_at_once<'g>(&'g self, _guard: &'g Guard) -> Option<Seen<'g, T>> {
+        // SAFETY: (1) loaded under the guard.
+        let node = unsafe { verdict::current_at_once(self.word.load(site::HEAD_LOAD)) }?;
+        // SAFETY: as in `load`.
+        Some(unsafe { Seen::new(Node::of(node)) })
     }
 
     /// Whether `held` is current. Wait-free: one load, of a pointer that is only compared. Since
-    /// `held` keeps its node, no other node has its address.
+    /// `held` keeps its node, no other node has its address. Where a transaction has left a node that
+    /// only stands for the current one, as [`load`](Self::load).
     #[inline]
     pub(crate) fn is(&self, held: &Held<T>) -> bool {
         let word = self.word.load(site::HEAD_COMPARE);
         // They differ in the marks at most.
-        word.addr() ^ held.as_ptr().addr() <= AWAITED | CLOSED
+        word.addr() ^ held.as_ptr().addr() <= MARKS || self.stands_for(word, held)
+    }
+
+    /// The same, where another node may stand for it.
+    #[cold]
+    #[inline(never)]
+    fn stands_for(&self, found: *mut Header, held: &Held<T>) -> bool {
+        if !has(found, TENTATIVE) {
+            return false;
+        }
+        let _guard = Reclaimer::pin();
+        // SAFETY: (1) loaded under the guard.
+        let node = unsafe { verdict::current(self.word.load(site::HEAD_LOAD)) };
+        node.as_ptr() == held.as_ptr()
     }
 
     /// Whether `held` is current and will remain so. Wait-free: one load.
@@ -104,10 +106,22 @@ impl<T: Send + Sync + 'static> Head<T> {
     /// Marks `held` as awaited, if it is current and will be replaced. Whether it is: then whoever
     /// replaces it finds the caller, who has registered before.
     ///
-    /// Wait-free: it tries again only if somebody else has set a mark, of which there are two.
+    /// Wait-free: it tries again only if somebody else has set a mark, of which there are two. Lock-free
+    /// where there are transactions.
     pub(super) fn mark(&self, held: &Held<T>) -> bool {
         let mut found = self.word.load(site::HEAD_COMPARE);
         loop {
+            if bare(found) != held.as_ptr() && has(found, TENTATIVE) {
+                // It may help, and so retire, and do nothing else on this thread.
+                Reclaimer::release_some();
+                let guard = Reclaimer::pin();
+                // SAFETY: (1) `held` keeps the block, by way of whoever has it.
+                return unsafe {
+                    mark(&self.word, &guard, |current| {
+                        current.as_ptr() == held.as_ptr()
+                    })
+                };
+            }
             if bare(found) != held.as_ptr() || has(found, CLOSED) {
                 return planted(Fault::WaitWithoutSecondLook);
             }
@@ -124,26 +138,39 @@ impl<T: Send + Sync + 'static> Head<T> {
         }
     }
 
-    /// Says that nobody will commit any more. Whether somebody waits for it.
-    ///
-    /// The caller is alone but for those who set marks.
+    /// As [`Word::close`].
     pub(super) fn close(&self) -> bool {
-        let current = self.word.load(site::HEAD_TAKE);
-        let found = self.word.swap(with(current, CLOSED), site::HEAD_CLOSE);
-        has(found, AWAITED)
+        self.word.close()
     }
 
     /// Pins, and loads the current node as the one to commit on.
     #[inline(always)]
     pub(crate) fn attempt(&self) -> Attempt<'_, T> {
         let guard = Reclaimer::pin();
-        // SAFETY: heads are never null.
-        let seen = unsafe { NonNull::new_unchecked(bare(self.word.load(site::HEAD_LOAD))) };
+        let word = self.word.load(site::HEAD_LOAD);
+        let node = if word.addr() & MARKS != 0 {
+            // SAFETY: (1) the head is borrowed.
+            unsafe { self.decided(&guard) }
+        } else {
+            // SAFETY: heads are never null.
+            unsafe { NonNull::new_unchecked(word) }
+        };
         Attempt {
             head: self,
             guard,
-            seen,
+            seen: Node::of(node),
         }
+    }
+
+    /// The current node, when nothing is undecided.
+    ///
+    /// # Safety
+    /// As [`verdict::load_to_change`].
+    #[cold]
+    #[inline(never)]
+    unsafe fn decided(&self, guard: &Guard) -> NonNull<Header> {
+        // SAFETY: (1).
+        unsafe { verdict::load_to_change(&self.word, guard, |_| false) }.current
     }
 
     /// Replaces `held` by `draft`, if it is current: no load is needed to find out. Otherwise the
@@ -162,7 +189,7 @@ impl<T: Send + Sync + 'static> Head<T> {
         let mut attempt = Attempt {
             head: self,
             guard,
-            seen,
+            seen: Node::of(seen),
         };
         match attempt.commit(draft, wake) {
             Ok(published) => Ok(attempt.publication(published)),
@@ -170,15 +197,58 @@ impl<T: Send + Sync + 'static> Head<T> {
         }
     }
 
-    /// Takes the node out of a head that is not used any more.
+    /// Takes the node out of a head that is not used any more, and frees what else is there.
     ///
     /// # Safety
-    /// 1. Nobody uses the head from now on.
+    /// 1. Nobody uses the head from now on. 2. If it took part in a transaction, no guard is left of those
+    ///    that could have seen what is there.
     pub(super) unsafe fn take(&self) -> Held<T> {
-        // SAFETY: heads are never null.
-        let node = unsafe { NonNull::new_unchecked(bare(self.word.load(site::HEAD_TAKE))) };
+        let word = self.word.load(site::HEAD_TAKE);
+        // SAFETY: (1), (2): without transactions there is nothing but the current node.
+        let node = unsafe { verdict::take_apart(word, const { &node_kind::<T>() }) };
         // SAFETY: (1) the head's count is given up to this.
-        unsafe { Held::from_raw(node) }
+        unsafe { Held::from_raw(Node::of(node)) }
+    }
+}
+
+/// Marks what a word of a head leads to as awaited, if what is current there is as `is_it` says, and will
+/// be replaced. Whether it is, as in [`Head::mark`]. What is undecided is helped first.
+///
+/// # Safety
+/// 1. The block of the head is there as long as the guard.
+pub(super) unsafe fn mark(
+    head: &Word,
+    guard: &Guard,
+    is_it: impl Fn(NonNull<Header>) -> bool,
+) -> bool {
+    loop {
+        let wait_at_undecided = planted(Fault::WaitAtUndecided);
+        // SAFETY: (1).
+        let Settled { word, current } =
+            unsafe { verdict::load_to_change(head, guard, |_| wait_at_undecided) };
+        if !is_it(current) || has(word, CLOSED) {
+            return planted(Fault::WaitWithoutSecondLook);
+        }
+        if has(word, AWAITED) {
+            return true;
+        }
+        let marked = with(word, AWAITED);
+        if head.compare_exchange(word, marked, site::HEAD_MARK).is_ok() {
+            return true;
+        }
+    }
+}
+
+/// What is to be known of nodes alone, where nobody has to be woken.
+const fn node_kind<T: Send + Sync + 'static>() -> Kind {
+    /// # Safety
+    /// 1. It does nothing.
+    unsafe fn nobody(_: NonNull<Word>) {}
+    Kind {
+        bytes: Node::<T>::BYTES,
+        release: Node::<T>::RELEASE,
+        release_hollow: Node::<T>::release_hollow,
+        wake: nobody,
     }
 }
 
@@ -220,7 +290,8 @@ impl<'h, T: Send + Sync + 'static> Attempt<'h, T> {
     ) -> Result<Published<T>, Draft<T>> {
         let node = draft.into_raw();
         let head = &self.head.word;
-        match head.compare_exchange(self.seen.as_ptr(), node.as_ptr(), site::HEAD_CAS) {
+        let (seen, new) = (self.seen.as_ptr().cast(), node.as_ptr().cast());
+        match head.compare_exchange(seen, new, site::HEAD_CAS) {
             Ok(_) => {}
             Err(_) if planted(Fault::SuccessAfterLostCas) => {}
             Err(found) => return self.commit_once_more(node, found, wake),
@@ -232,38 +303,84 @@ impl<'h, T: Send + Sync + 'static> Attempt<'h, T> {
         Ok(Published(node))
     }
 
-    /// After an exchange that found something else: another node, or the same one with a mark.
+    /// After an exchange that found something else: another node, or the same one with a mark, or one that
+    /// a transaction has left and that stands for the same.
+    ///
+    /// Lock-free: each round but the last has helped somebody's transaction, or found a new mark or a new
+    /// such node.
     #[cold]
     fn commit_once_more(
         &mut self,
         node: NonNull<Node<T>>,
-        found: *mut Node<T>,
+        found: *mut Header,
         wake: impl Fn(),
     ) -> Result<Published<T>, Draft<T>> {
-        let mut found = found;
-        if bare(found) == self.seen.as_ptr() {
-            if planted(Fault::WakeBeforePublish) {
+        let head = &self.head.word;
+        let seen: NonNull<Header> = self.seen.cast();
+        // SAFETY: (1) it was not published.
+        let mut draft = unsafe { Draft::from_raw(node) };
+        let mut settled = Settled {
+            word: found,
+            // SAFETY: heads are never null.
+            current: unsafe { NonNull::new_unchecked(bare(found)) },
+        };
+        loop {
+            if has(settled.word, TENTATIVE) {
+                // Another current node is enough to know that this has lost.
+                // SAFETY: (1) the head is borrowed.
+                settled = unsafe {
+                    verdict::load_to_change(head, &self.guard, |current| current != seen)
+                };
+            }
+            let Settled { word, current } = settled;
+            if current != seen {
+                break;
+            }
+            // SAFETY: heads are never null.
+            let replaced = unsafe { NonNull::new_unchecked(bare(word)) };
+            if replaced != seen {
+                // SAFETY: the guard protects it.
+                let seq = unsafe { replaced.as_ref() }.seq();
+                draft.follow(seq);
+            }
+            if has(word, AWAITED) && planted(Fault::WakeBeforePublish) {
                 wake();
             }
-            let head = &self.head.word;
-            match head.compare_exchange(found, node.as_ptr(), site::HEAD_CAS_AWAITED) {
+            let node = draft.into_raw();
+            match head.compare_exchange(word, node.as_ptr().cast(), site::HEAD_CAS_MARKED) {
                 Ok(_) => {
                     // SAFETY: as in `commit`.
                     unsafe { retire(&self.guard, self.seen) };
-                    if !planted(Fault::WakeNobody) && !planted(Fault::WakeBeforePublish) {
+                    if replaced != seen && !planted(Fault::ForgetHollow) {
+                        // SAFETY: (1) our exchange took it out, and something else was current.
+                        unsafe {
+                            verdict::retire_hollow(
+                                replaced,
+                                const { &node_kind::<T>() },
+                                &self.guard,
+                            )
+                        };
+                    }
+                    if has(word, AWAITED)
+                        && !planted(Fault::WakeNobody)
+                        && !planted(Fault::WakeBeforePublish)
+                    {
                         wake();
                     }
                     return Ok(Published(node));
                 }
-                // There is one mark that a head with handles can have, and it was there.
-                Err(winner) => found = winner,
+                Err(newer) => {
+                    // SAFETY: (1) it was not published.
+                    draft = unsafe { Draft::from_raw(node) };
+                    settled.word = newer;
+                    // SAFETY: heads are never null.
+                    settled.current = unsafe { NonNull::new_unchecked(bare(newer)) };
+                }
             }
         }
         unpin_for_a_moment(&mut self.guard, Fault::LoserRepins);
-        // SAFETY: heads are never null.
-        self.seen = unsafe { NonNull::new_unchecked(bare(found)) };
-        // SAFETY: (1) neither exchange succeeded, so it was not published.
-        Err(unsafe { Draft::from_raw(node) })
+        self.seen = Node::of(settled.current);
+        Err(draft)
     }
 
     /// Shows what this attempt published, and what it replaced. (`published` is its own: an attempt is

@@ -4,20 +4,30 @@
 //! owned or borrowed values that can't be misused: a [`Draft`] is a node that nobody else knows, a
 //! [`Seen`] is one that a guard protects, a [`Held`] one that a count keeps.
 
+mod attempt;
 mod block;
 mod crier;
 mod end;
 mod grace;
 mod head;
+mod log;
 mod node;
+mod op;
+mod ops;
 mod pool;
 mod project;
 pub(crate) mod reclaim;
 pub(crate) mod retired;
 mod slots;
+mod verdict;
+mod waits;
+mod word;
 
+pub(crate) use attempt::Attempted;
 pub(crate) use block::{Handle, Waitable, Watcher};
 pub(crate) use end::{caught_panics, quietly};
 pub(crate) use head::{Head, Publication};
-pub(crate) use node::{Draft, Held, Seen, Vacant};
+pub(crate) use log::{Log, Overtaken, Target};
+pub(crate) use node::{Draft, Held, Place, Seen, Vacant};
 pub(crate) use project::Projection;
+pub(crate) use waits::Waits;

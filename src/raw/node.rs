@@ -21,32 +21,86 @@
 use super::end::{Dead, quietly};
 use super::pool;
 use super::reclaim::Guard;
-use super::retired::Retired;
+use super::retired::{Releaser, Retired};
+use crate::clock::Reading;
 use crate::stamp::Stamp;
 use crate::sync::fault::{Fault, planted};
 use crate::sync::orderings::site;
-use crate::sync::{AtomicUsize, Life};
+use crate::sync::{AtomicPtr, AtomicUsize, Life};
 use std::alloc::Layout;
 use std::marker::PhantomData;
 use std::mem;
 use std::ptr::{self, NonNull};
 
-/// The verdict of a transaction. There are none yet: plain nodes have the room for the link.
-enum Verdict {}
-
-/// A snapshot in memory. Immutable once it is published, but for its count.
+/// A snapshot in memory. Immutable once it is published, but for its count and its link.
 #[repr(C)]
 pub(super) struct Node<T> {
     header: Header,
     value: T,
 }
 
-struct Header {
+/// What a node begins with, whatever its value. A pointer to it is one to the whole node.
+pub(super) struct Header {
     count: AtomicUsize,
     stamp: Stamp,
-    /// Null: a plain node is decided by being at the head.
-    link: *const Verdict,
+    /// How many nodes the head had before. More than the version, where transactions were aborted or
+    /// only looked.
+    seq: u64,
+    /// What a node that a transaction has put at a head means (`verdict.rs`). Of others nobody reads it.
+    pub(super) link: AtomicPtr<()>,
     life: Life,
+}
+
+impl Header {
+    #[inline]
+    pub(super) fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+
+    #[inline]
+    pub(super) fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Follows a look in a model.
+    #[inline(always)]
+    pub(super) fn look(&self) {
+        self.life.look();
+    }
+
+    /// Puts a draft in its place.
+    #[inline]
+    pub(super) fn place(&mut self, place: Place) {
+        self.stamp = place.stamp;
+        self.seq = place.seq;
+    }
+
+    /// The place of a node that is to follow this one, unless the version is at its end.
+    #[inline]
+    fn next(&self, reading: Reading) -> Option<Place> {
+        Some(Place {
+            stamp: self.stamp.next(reading)?,
+            seq: self.seq + 1,
+        })
+    }
+}
+
+/// Where a node stands in the life of its entity.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    stamp: Stamp,
+    seq: u64,
+}
+
+impl Place {
+    /// That of the first node.
+    pub(crate) fn birth(stamp: Stamp) -> Self {
+        Place { stamp, seq: 0 }
+    }
+
+    pub(super) fn new(stamp: Stamp, seq: u64) -> Self {
+        Place { stamp, seq }
+    }
 }
 
 #[cfg(not(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle)))]
@@ -58,11 +112,22 @@ const MOST: usize = isize::MAX as usize;
 impl<T> Node<T> {
     const LAYOUT: Layout = Layout::new::<Node<T>>();
 
+    /// How a count of such a node is given up, its type forgotten.
+    pub(super) const RELEASE: Releaser = Self::release_erased;
+    /// What such a node takes in memory.
+    pub(super) const BYTES: usize = size_of::<Self>();
+
+    /// The node that a header is the beginning of.
+    #[inline(always)]
+    pub(super) fn of(header: NonNull<Header>) -> NonNull<Self> {
+        header.cast()
+    }
+
     /// Ends the value and gives the memory back, now or after what is ending on this thread.
     ///
     /// # Safety
     /// 1. Nobody else refers to the node.
-    unsafe fn end(node: NonNull<Node<T>>) {
+    pub(super) unsafe fn end(node: NonNull<Node<T>>) {
         if mem::needs_drop::<T>() {
             let dead = Dead {
                 node: node.as_ptr().cast(),
@@ -110,6 +175,48 @@ impl<T> Node<T> {
         }
     }
 
+    /// Gives the memory of a node back whose value has been moved out.
+    ///
+    /// # Safety
+    /// 1. `node` is a `Node<T>` without a value. 2. Nobody refers to it. 3. Called once.
+    pub(super) unsafe fn release_hollow(node: *mut ()) {
+        // SAFETY: a node is not null.
+        let node = unsafe { NonNull::new_unchecked(node.cast::<Header>()) };
+        // SAFETY: (2) it is ours and alive.
+        unsafe { node.as_ref() }.life.end();
+        // SAFETY: (1), (2): the memory came from the pool with this layout, and nothing lives in it.
+        unsafe { pool::give(node.cast(), Self::LAYOUT) };
+    }
+
+    /// The value of a node.
+    ///
+    /// # Safety
+    /// 1. `node` is a whole `Node<T>`, and stays so for `'v`.
+    pub(super) unsafe fn value_of<'v>(node: NonNull<Self>) -> &'v T {
+        // SAFETY: (1).
+        &unsafe { node.as_ref() }.value
+    }
+
+    /// The value of a draft, to be changed.
+    ///
+    /// # Safety
+    /// 1. `node` is a whole `Node<T>` that nobody else refers to for `'v`.
+    pub(super) unsafe fn value_mut<'v>(mut node: NonNull<Self>) -> &'v mut T {
+        // SAFETY: (1).
+        &mut unsafe { node.as_mut() }.value
+    }
+
+    /// Moves the value of a node out.
+    ///
+    /// # Safety
+    /// 1. `node` is a whole `Node<T>`, whose value nobody looks at from now on.
+    pub(super) unsafe fn take_value(node: NonNull<Self>) -> T {
+        // SAFETY: the field lies in a node, by (1).
+        let place = unsafe { &raw const (*node.as_ptr()).value };
+        // SAFETY: (1).
+        unsafe { place.read() }
+    }
+
     /// Gives up a count of a node that others hold too.
     ///
     /// # Safety
@@ -134,7 +241,8 @@ impl<T> Vacant<T> {
     /// Makes a node of the stamp and what `value` returns, which is written in place. Should
     /// `value` panic, the memory goes back to the pool.
     #[inline]
-    pub(crate) fn fill(self, stamp: Stamp, value: impl FnOnce() -> T) -> Draft<T> {
+    pub(crate) fn fill(self, place: Place, value: impl FnOnce() -> T) -> Draft<T> {
+        let Place { stamp, seq } = place;
         let node = self.0.as_ptr();
         // SAFETY: the field lies in memory that is ours.
         let place = unsafe { &raw mut (*node).value };
@@ -143,7 +251,8 @@ impl<T> Vacant<T> {
         let header = Header {
             count: AtomicUsize::new(1),
             stamp,
-            link: ptr::null(),
+            seq,
+            link: AtomicPtr::new(ptr::null_mut()),
             life: Life::begin(),
         };
         // SAFETY: the field lies in memory that is ours.
@@ -168,8 +277,14 @@ pub(crate) struct Draft<T>(NonNull<Node<T>>);
 
 impl<T> Draft<T> {
     #[inline]
-    pub(crate) fn new(stamp: Stamp, value: T) -> Self {
-        Vacant::new().fill(stamp, || value)
+    pub(crate) fn new(place: Place, value: T) -> Self {
+        Vacant::new().fill(place, || value)
+    }
+
+    /// Has the draft follow the node with this number.
+    pub(super) fn follow(&mut self, seq: u64) {
+        // SAFETY: the node is ours and whole, and nobody else looks at it.
+        unsafe { self.0.as_mut() }.header.seq = seq + 1;
     }
 
     #[inline]
@@ -242,9 +357,6 @@ impl<'g, T> Seen<'g, T> {
     ///    `'g`. 2. So does the head.
     #[inline]
     pub(super) unsafe fn new(node: NonNull<Node<T>>) -> Self {
-        // SAFETY: (1), (2): the node lives, by the rules of `reclaim.rs`.
-        let header = unsafe { &node.as_ref().header };
-        debug_assert!(header.link.is_null(), "there are no transactions yet");
         Seen {
             node,
             guard: PhantomData,
@@ -264,6 +376,12 @@ impl<'g, T> Seen<'g, T> {
         self.get().header.stamp
     }
 
+    /// The place of what is to follow it, unless the version is at its end.
+    #[inline]
+    pub(crate) fn next(self, reading: Reading) -> Option<Place> {
+        self.get().header.next(reading)
+    }
+
     #[inline]
     pub(crate) fn value(self) -> &'g T {
         &self.get().value
@@ -276,6 +394,11 @@ impl<'g, T> Seen<'g, T> {
         Held(self.node)
     }
 
+    /// Whether nobody but the head has a count.
+    pub(super) fn is_unheld(self) -> bool {
+        self.get().header.count.load(site::COUNT_OWN) == 1 || planted(Fault::TakeDespiteHolders)
+    }
+
     /// Tells nodes apart, where the type is no matter.
     pub(crate) fn address(self) -> *const () {
         self.node.as_ptr().cast()
@@ -283,7 +406,7 @@ impl<'g, T> Seen<'g, T> {
 }
 
 #[inline]
-fn take_count(header: &Header) {
+pub(super) fn take_count(header: &Header) {
     if header.count.fetch_add(1, site::COUNT_TAKE) > MOST {
         std::process::abort();
     }
@@ -305,6 +428,13 @@ impl<T> Held<T> {
         Held(node)
     }
 
+    /// Gives the count away.
+    pub(super) fn into_raw(self) -> NonNull<Node<T>> {
+        let node = self.0;
+        mem::forget(self);
+        node
+    }
+
     #[inline]
     fn get(&self) -> &Node<T> {
         // SAFETY: our count keeps it alive.
@@ -318,14 +448,20 @@ impl<T> Held<T> {
         self.get().header.stamp
     }
 
+    /// As [`Seen::next`].
+    #[inline]
+    pub(crate) fn next(&self, reading: Reading) -> Option<Place> {
+        self.get().header.next(reading)
+    }
+
     #[inline]
     pub(crate) fn value(&self) -> &T {
         &self.get().value
     }
 
     #[inline]
-    pub(super) fn as_ptr(&self) -> *mut Node<T> {
-        self.0.as_ptr()
+    pub(super) fn as_ptr(&self) -> *mut Header {
+        self.0.as_ptr().cast()
     }
 
     /// Plants a fault: the count is given up though this goes on as if it had one.
@@ -384,8 +520,45 @@ impl<T> Drop for Held<T> {
 pub(super) fn retired<T: Send + Sync + 'static>(node: NonNull<Node<T>>) -> Retired {
     Retired {
         node: node.as_ptr().cast(),
-        bytes: size_of::<Node<T>>(),
-        release: Node::<T>::release_erased,
+        bytes: Node::<T>::BYTES,
+        release: Node::<T>::RELEASE,
+    }
+}
+
+/// A node without a value, by which a transaction has a head stand for its current node until the
+/// transaction is decided: a header, whatever the type of the head's values.
+pub(super) struct Proxy;
+
+impl Proxy {
+    const LAYOUT: Layout = Layout::new::<Header>();
+    /// What it takes in memory.
+    pub(super) const BYTES: usize = size_of::<Header>();
+
+    pub(super) fn make(seq: u64) -> NonNull<Header> {
+        let node: NonNull<Header> = pool::take(Self::LAYOUT).cast();
+        let header = Header {
+            count: AtomicUsize::new(1),
+            stamp: Stamp::new(0, 0),
+            seq,
+            link: AtomicPtr::new(ptr::null_mut()),
+            life: Life::begin(),
+        };
+        // SAFETY: the memory is ours, large enough and aligned.
+        unsafe { node.write(header) };
+        node
+    }
+
+    /// Gives its memory back.
+    ///
+    /// # Safety
+    /// 1. `node` was made by [`make`](Self::make). 2. Nobody refers to it. 3. Called once.
+    pub(super) unsafe fn release(node: *mut ()) {
+        // SAFETY: a node is not null.
+        let node = unsafe { NonNull::new_unchecked(node.cast::<Header>()) };
+        // SAFETY: (2) it is ours and alive.
+        unsafe { node.as_ref() }.life.end();
+        // SAFETY: (1), (2): the memory came from the pool with this layout, and nothing lives in it.
+        unsafe { pool::give(node.cast(), Self::LAYOUT) };
     }
 }
 

@@ -205,7 +205,8 @@ impl Ring {
         Ring {
             waiting: Slots::new(),
             lit: Cell::new(0),
-            settled: Cell::new(0),
+            // So that the first commit of a thread releases what others have left: many threads commit once.
+            settled: Cell::new(GROUP.wrapping_neg()),
             busy: Cell::new(0),
             bytes: Cell::new(0),
             shared: UnsafeCell::new(None),
@@ -336,7 +337,7 @@ impl Ring {
     /// ripe, and some orphans. In proportion, since destructors may have committed, and so retired, too.
     #[inline(always)]
     fn release_some(&self) {
-        let since = self.waiting.back() - self.settled.get();
+        let since = self.waiting.back().wrapping_sub(self.settled.get());
         if since >= GROUP && self.busy.get() == 0 {
             self.release_group(since);
         }
@@ -352,6 +353,7 @@ impl Ring {
     fn release_all(&self) {
         if self.busy.get() == 0 {
             self.release(u64::MAX, usize::MAX);
+            self.waiting.shrink();
         }
     }
 
@@ -460,7 +462,12 @@ impl Shared {
             bytes: AtomicUsize::new(0),
         });
         let mut threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
-        threads.retain(|thread| thread.strong_count() > 0);
+        // Now and then, so that a thread's entering takes no longer the more threads there are.
+        if threads.len() == threads.capacity() {
+            threads.retain(|thread| thread.strong_count() > 0);
+            let living = threads.len();
+            threads.reserve(living);
+        }
         threads.push(Arc::downgrade(&shared));
         shared
     }
@@ -502,6 +509,12 @@ impl Drop for Computing {
     fn drop(&mut self) {
         RING.with(|ring| ring.busy.set(ring.busy.get() - 1));
     }
+}
+
+/// Whether a closure of a commit runs on this thread, or a destructor of something that was replaced.
+#[inline]
+pub(super) fn is_computing() -> bool {
+    RING.with(|ring| ring.busy.get() > 0)
 }
 
 /// Whether this thread has retired `node` since `position`, under a guard that still lives.

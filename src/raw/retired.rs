@@ -8,6 +8,7 @@
 use crate::sync::orderings::site;
 use crate::sync::{AtomicPtr, AtomicUsize, global};
 use std::collections::VecDeque;
+use std::mem;
 use std::ptr;
 
 /// Gives up a count. Its safety is that of [`Retired::release`].
@@ -92,28 +93,57 @@ pub(super) fn no_orphans() -> bool {
     ORPHANS.load(site::ORPHAN_PEEK).is_null()
 }
 
-/// Takes the list, releases up to `most` of what is on it, and puts the rest back.
+/// Releases up to `most` of what is on the list.
+///
+/// What is not released now goes back first. So a destructor that takes its time holds up nobody else's,
+/// and a long list costs no more than a short one.
 #[cold]
 pub(super) fn release_orphans(most: usize) {
     let mut left = most;
-    let mut next = ORPHANS.swap(ptr::null_mut(), site::ORPHAN_TAKE);
-    while !next.is_null() {
-        // SAFETY: only `Batch::adopt` puts pointers on the list, made from boxes. Whoever takes the
-        // list has it alone.
-        let mut batch = unsafe { Box::from_raw(next) };
-        next = batch.next;
-        while left > 0
-            && let Some(retired) = batch.waiting.pop_front()
-        {
-            left -= 1;
+    while left > 0 {
+        let first = ORPHANS.swap(ptr::null_mut(), site::ORPHAN_TAKE);
+        if first.is_null() {
+            return;
+        }
+        // SAFETY: only `Batch::adopt` and `put_back` put pointers on the list, made from boxes. Whoever
+        // takes the list has it alone.
+        let mut batch = unsafe { Box::from_raw(first) };
+        let others = batch.next;
+        let later = batch.waiting.split_off(left.min(batch.waiting.len()));
+        let now = mem::replace(&mut batch.waiting, later);
+        if batch.waiting.is_empty() {
+            put_back(others);
+        } else {
+            put_back(Box::into_raw(batch));
+        }
+        left -= now.len();
+        for retired in now {
             NODES.fetch_sub(1, site::GAUGE_ADD);
             BYTES.fetch_sub(retired.bytes, site::GAUGE_ADD);
             // SAFETY: (1) a batch gets on the list when its grace is over.
             unsafe { retired.release() };
         }
-        if !batch.waiting.is_empty() {
-            // SAFETY: (1) as it came from the list.
-            unsafe { batch.adopt() };
+    }
+}
+
+/// Puts back what was taken, behind what has come meanwhile, which is little.
+fn put_back(list: *mut Batch) {
+    let mut list = list;
+    while !list.is_null()
+        && ORPHANS
+            .compare_exchange(ptr::null_mut(), list, site::ORPHAN_PUSH)
+            .is_err()
+    {
+        let newer = ORPHANS.swap(ptr::null_mut(), site::ORPHAN_TAKE);
+        let mut last = newer;
+        // SAFETY: whoever takes the list has it alone.
+        while let Some(batch) = unsafe { last.as_mut() } {
+            if batch.next.is_null() {
+                batch.next = list;
+                list = newer;
+                break;
+            }
+            last = batch.next;
         }
     }
 }

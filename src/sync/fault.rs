@@ -64,6 +64,50 @@ pub enum Fault {
     MoveDespiteWatchers,
     /// A callback looks whether it was stopped, and registers then.
     StopUnheard,
+    /// A reader takes an undecided node of a transaction for committed.
+    TakeUndecided,
+    /// A transaction is decided before all its nodes are installed.
+    DecideEarly,
+    /// Whoever meets an undecided transaction aborts it, and says that nothing was installed.
+    AbortInsteadOfHelp,
+    /// A transaction retires what it replaces when it installs, not when it is decided.
+    RetireAtInstall,
+    /// A snapshot of several entities looks once.
+    OnePass,
+    /// A transaction installs nothing where it only reads.
+    NoProxies,
+    /// A transaction looks at what it read once more before it decides, and installs nothing there.
+    ValidateThenDecide,
+    /// A helper compares what is current, not what is at the head.
+    CompareLogical,
+    /// A helper takes whatever is at the address of a node for that node.
+    AddressAlone,
+    /// Whoever comes too late to decide retires what was replaced all the same.
+    LoserRetires,
+    /// A commit forgets the aborted node that it takes out of a head.
+    ForgetHollow,
+    /// A transaction takes what is at the head for what is current there.
+    PredecessorIsHead,
+    /// A commit replaces an undecided node.
+    ReplaceUndecided,
+    /// A transaction installs in whatever order it was written.
+    Unsorted,
+    /// Links go on leading to a verdict that is retired.
+    NeverSettle,
+    /// A verdict is retired while links lead to it, and may be freed before they don't.
+    RetireBeforeSettling,
+    /// An entity that took part in a transaction ends at once.
+    EndDespiteHelpers,
+    /// A transaction takes a mark out and wakes nobody.
+    InstallWakesNobody,
+    /// A waiter marks a head that is undecided.
+    WaitAtUndecided,
+    /// A transaction that waits doesn't look whether what it has read was replaced meanwhile.
+    RetryWithoutSecondLook,
+    /// The owner of a transaction frees the verdict when it is done.
+    FreeVerdictAtOnce,
+    /// The first transaction that is about to decide stops there for good.
+    StopBeforeVerdict,
 }
 
 impl Fault {
@@ -94,6 +138,27 @@ impl Fault {
         Fault::EndDespiteWatchers,
         Fault::MoveDespiteWatchers,
         Fault::StopUnheard,
+        Fault::TakeUndecided,
+        Fault::DecideEarly,
+        Fault::AbortInsteadOfHelp,
+        Fault::RetireAtInstall,
+        Fault::OnePass,
+        Fault::NoProxies,
+        Fault::ValidateThenDecide,
+        Fault::CompareLogical,
+        Fault::AddressAlone,
+        Fault::LoserRetires,
+        Fault::ForgetHollow,
+        Fault::PredecessorIsHead,
+        Fault::ReplaceUndecided,
+        Fault::Unsorted,
+        Fault::NeverSettle,
+        Fault::RetireBeforeSettling,
+        Fault::EndDespiteHelpers,
+        Fault::InstallWakesNobody,
+        Fault::WaitAtUndecided,
+        Fault::RetryWithoutSecondLook,
+        Fault::FreeVerdictAtOnce,
     ];
 }
 
@@ -112,9 +177,29 @@ pub(crate) fn planted(fault: Fault) -> bool {
         Fault::ALL
             .iter()
             .copied()
+            .chain([Fault::StopBeforeVerdict])
             .find(|fault| Some(format!("{fault:?}").as_str()) == asked_for())
     };
     *PLANTED.get_or_init(find) == Some(fault)
+}
+
+/// The place of a fault that stops the first thread that comes by. It is none of the mistakes that a model
+/// must notice: the others must go on.
+#[cfg(not(snapcell_fault))]
+#[inline(always)]
+pub(crate) const fn stop_here(_fault: Fault) {}
+
+/// The place of a fault that stops the first thread that comes by, for good.
+#[cfg(snapcell_fault)]
+pub(crate) fn stop_here(fault: Fault) {
+    static STOPPED: std::sync::Once = std::sync::Once::new();
+    let mut is_first = false;
+    if planted(fault) {
+        STOPPED.call_once(|| is_first = true);
+    }
+    while is_first {
+        std::thread::park();
+    }
 }
 
 /// What `SNAPCELL_FAULT` asks for: the name of a fault, or of a weaker ordering.

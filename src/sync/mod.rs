@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+pub(crate) mod coverage;
 pub(crate) mod event;
 pub(crate) mod fault;
 pub(crate) mod orderings;
@@ -107,6 +108,11 @@ macro_rules! numeric_word {
             }
 
             #[inline(always)]
+            pub(crate) fn fetch_or(&self, bits: $value, site: Site) -> $value {
+                self.word.fetch_or(bits, site.ordering())
+            }
+
+            #[inline(always)]
             pub(crate) fn fetch_max(&self, value: $value, site: Site) -> $value {
                 self.word.fetch_max(value, site.ordering())
             }
@@ -143,3 +149,20 @@ impl<T> AtomicPtr<T> {
 
 numeric_word!(AtomicUsize, usize);
 numeric_word!(AtomicU64, u64);
+
+impl AtomicUsize {
+    /// Sets a bit that is never taken back, unless it is set. In models without a look before, since that
+    /// is one more point where threads may switch, for nothing.
+    #[inline(always)]
+    pub(crate) fn set_once(&self, bit: usize, look: Site, set: Site) {
+        if cfg!(any(snapcell_model, snapcell_epoch_model)) || self.load(look) & bit == 0 {
+            self.fetch_or(bit, set);
+        }
+    }
+}
+
+/// A fence.
+#[inline(always)]
+pub(crate) fn fence(site: Site) {
+    backend::atomic::fence(site.ordering());
+}

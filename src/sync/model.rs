@@ -92,6 +92,7 @@ pub(crate) struct Life {
 
 impl Life {
     pub(crate) fn begin() -> Self {
+        super::coverage::born();
         Life {
             cell: loom::cell::UnsafeCell::new(()),
             alive: Cell::new(true),
@@ -108,6 +109,7 @@ impl Life {
     pub(crate) fn end(&self) {
         if !std::thread::panicking() {
             assert!(self.alive.replace(false), "a node died twice");
+            super::coverage::died();
             self.cell.with_mut(|_| ());
         }
     }

@@ -14,6 +14,7 @@
 //! Guards nest: the inner ones of a thread are free, as in crossbeam-epoch.
 
 use super::backend::{atomic, global, per_thread};
+use super::coverage;
 use super::fault::{Fault, planted};
 use super::orderings::contract;
 use std::cell::{Cell, RefCell};
@@ -137,11 +138,12 @@ pub(crate) fn begin() {
     let left = LEDGER.with_borrow_mut(|ledger| std::mem::replace(ledger, Ledger::new()));
     // What a failed execution left refers to words that are gone: it must not run, nor be dropped.
     std::mem::forget(left.deferred);
+    coverage::take_living();
     // Now, and so before any thread is spawned: a later first use would order threads.
     GRACE.fetch_add(0, contract::DEFER);
 }
 
-/// Ends an execution: nobody may be pinned, and nothing may be left to do.
+/// Ends an execution: nobody may be pinned, nothing may be left to do, and nothing may be left behind.
 pub(crate) fn end() {
     LEDGER.with_borrow(|ledger| {
         assert!(ledger.pins.is_empty(), "a guard was left behind");
@@ -150,4 +152,9 @@ pub(crate) fn end() {
             "a deferred action was left behind"
         );
     });
+    assert_eq!(
+        coverage::take_living(),
+        0,
+        "every node, verdict and extra has ended"
+    );
 }

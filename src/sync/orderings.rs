@@ -6,7 +6,7 @@
 //!
 //! `src/docs/orderings.md` shows the table to users and is checked against it.
 
-use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release, SeqCst};
 
 /// What a site does to its word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum Access {
     Store,
     /// A swap or an arithmetic read-modify-write.
     ReadModifyWrite,
+    /// A fence.
+    Fence,
     /// A compare-and-exchange; the second ordering is that of a failed one, which only loads.
     CompareExchange,
 }
@@ -86,7 +88,7 @@ macro_rules! sites {
         /// The sites by name.
         pub(crate) mod site {
             use super::{Index, Site};
-            use super::{Acquire, Relaxed, Release};
+            use super::{Acquire, Relaxed, Release, SeqCst};
             $(
                 #[doc = $why]
                 pub(crate) const $site: Site = Site {
@@ -124,8 +126,28 @@ sites! {
         "The head of an entity that ends: all that was done to it is ordered by HANDLE_LAST or HANDLE_SOLE.";
     HEAD_CAS: CompareExchange Release / Acquire, pairs with "HEAD_LOAD, HEAD_CAS, HEAD_MARK", models ["read::one_guard", "commit::two_writers"] / ["commit::two_writers", "commit::two_writers_on_a_snapshot"],
         "Publishes the node. A lost one reads the winner's stamp and value.";
-    HEAD_CAS_AWAITED: CompareExchange Release / Acquire, pairs with "HEAD_LOAD, HEAD_CAS", models ["wait::publishes_a_marked_head"] / ["wait::two_writers_on_a_marked_head"],
-        "As HEAD_CAS. The mark was acquired by the exchange that failed on it.";
+    HEAD_CAS_MARKED: CompareExchange Release / Acquire, pairs with "HEAD_LOAD, HEAD_CAS", models ["wait::publishes_a_marked_head"] / ["wait::two_writers_on_a_marked_head"],
+        "As HEAD_CAS. The marks were acquired by the exchange that failed on them.";
+    HEAD_INSTALL: CompareExchange Release / Acquire, pairs with "HEAD_LOAD, HEAD_CAS, HEAD_MARK", models ["transaction::two_loads", "transaction::a_commit_helps"] / ["transaction_wait::woken_by_a_helper", "transaction::what_others_have_finished"],
+        "Publishes a node of a transaction, with its entry. A lost one looks at what it has lost to, and is as HEAD_MARK says if that is a mark.";
+    LINK_BEGIN: Store Relaxed, pairs with "-", models [],
+        "The link of a node that nobody knows yet. HEAD_INSTALL publishes it.";
+    LINK_LOAD: Load Acquire, pairs with "LINK_SETTLE", models ["transaction::two_loads_under_one_guard", "closure::opacity"],
+        "Who sees one node of a transaction as current finds the others at their heads.";
+    LINK_KIND: Load Relaxed, pairs with "-", models [],
+        "What was a proxy remains one.";
+    LINK_SETTLE: Store Release, pairs with "LINK_LOAD", models ["transaction::two_loads", "transaction::two_loads_backwards", "transaction::two_loads_under_one_guard", "moment::a_transaction"],
+        "Everything is installed before a link says that it is current.";
+    VERDICT_LOAD: Load Acquire, pairs with "VERDICT_CAS", models ["transaction::two_loads_under_one_guard"],
+        "As LINK_LOAD, where the link is not settled yet.";
+    VERDICT_CAS: CompareExchange Release / Relaxed, pairs with "VERDICT_LOAD", models ["transaction::two_loads", "transaction::two_loads_under_one_guard", "moment::a_transaction"] / [],
+        "Everything is installed before the verdict says so. Whoever comes too late has seen the heads itself.";
+    SNAPSHOT_FENCE: Fence SeqCst, pairs with "SNAPSHOT_FENCE", models ["moment::two_moments"],
+        "Between the two looks of a snapshot of several entities, so that all such snapshots agree on one order.";
+    TRANSACTED_LOAD: Load Relaxed, pairs with "-", models [],
+        "The bit was set through a handle, and so before the end; or whoever asks is about to set it.";
+    TRANSACTED_SET: ReadModifyWrite Relaxed, pairs with "-", models [],
+        "Through a handle: HANDLE_RELEASE orders it.";
     HEAD_MARK: CompareExchange Release / Relaxed, pairs with "HEAD_CAS", models ["wait::first_waiter"] / [],
         "Whoever sees the mark sees the extra, and finds the list in it. Its lock does the rest.";
     HEAD_CLOSE: ReadModifyWrite Release, pairs with "HEAD_LOAD", models ["wait::what_came_before_the_close"],
@@ -270,8 +292,10 @@ impl std::fmt::Display for Weakening {
 
 /// The orderings strictly weaker than `ordering` that an access of this kind may have.
 fn weaker_than(access: Access, ordering: Ordering) -> &'static [Ordering] {
-    use Ordering::{AcqRel, SeqCst};
+    use Ordering::AcqRel;
     match (access, ordering) {
+        // What is weaker still can't do what this can't.
+        (Access::Fence, SeqCst) => &[AcqRel],
         (Access::Load, SeqCst) => &[Acquire, Relaxed],
         (Access::Store, SeqCst) => &[Release, Relaxed],
         (_, SeqCst) => &[AcqRel, Acquire, Release, Relaxed],

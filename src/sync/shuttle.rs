@@ -72,6 +72,7 @@ pub(crate) struct Life {
 
 impl Life {
     pub(crate) fn begin() -> Self {
+        super::coverage::born();
         Life {
             alive: Cell::new(true),
         }
@@ -87,6 +88,7 @@ impl Life {
     pub(crate) fn end(&self) {
         if !std::thread::panicking() {
             assert!(self.alive.replace(false), "a node died twice");
+            super::coverage::died();
         }
     }
 }

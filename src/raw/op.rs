@@ -1,0 +1,286 @@
+//! What a transaction is to do with one entity, its types forgotten.
+//!
+//! An operation points to what belongs to it: a count of a node that was read, a node with a value that is
+//! to be written and that nobody else knows, closures, a handle. What has to be done with these is said by
+//! functions for the entity's types (`OfType`).
+
+use super::block::{Handle, Stem};
+use super::end;
+use super::node::{Draft, Header, Held, Node, Place};
+use super::reclaim::Guard;
+use super::retired::Releaser;
+use super::verdict::{self, Kind};
+use crate::clock::Reading;
+use crate::stamp::Stamp;
+use crate::sync::event::Event;
+use crate::sync::orderings::site;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ptr::{self, NonNull};
+
+pub(super) struct Op {
+    pub(super) stem: NonNull<Stem>,
+    pub(super) of: &'static OfType,
+    /// Which one it was, counted from zero.
+    pub(super) number: u32,
+    pub(super) owns_handle: bool,
+    /// The stamp that the entity must still have, if it is read.
+    pub(super) expected: Stamp,
+    pub(super) is_read: bool,
+    /// A count of the node with that stamp, or null.
+    pub(super) held: *mut Header,
+    pub(super) change: Change,
+    /// What the entity's own clock said, if it has one.
+    pub(super) reading: Option<Reading>,
+    /// Whether what is current is to be held when it commits.
+    pub(super) holds_current: bool,
+    /// Whether it takes part in an attempt.
+    pub(super) is_active: bool,
+    pub(super) prepared: Prepared,
+}
+
+/// What is to become of an entity.
+#[derive(Clone, Copy)]
+pub(super) struct Change {
+    /// A node with the value, or null.
+    pub(super) draft: *mut Header,
+    /// A box of closures, or null. The draft, if there is one, was made by them in an earlier attempt.
+    pub(super) folds: *mut (),
+    /// How many of them count.
+    pub(super) folds_len: u32,
+    /// Whether the value was lent.
+    pub(super) is_lent: bool,
+}
+
+/// A copy of it is made without a call.
+#[cfg(not(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle)))]
+const _: () = assert!(size_of::<Op>() <= 128, "an operation is small");
+
+impl Change {
+    pub(super) const NONE: Change = Change {
+        draft: ptr::null_mut(),
+        is_lent: false,
+        folds: ptr::null_mut(),
+        folds_len: 0,
+    };
+
+    /// Whether nothing is to become of it.
+    #[inline]
+    pub(super) fn is_none(&self) -> bool {
+        self.draft.is_null() && self.folds_len == 0
+    }
+
+    /// Whether there is nothing to be dropped either.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.draft.is_null() && self.folds.is_null()
+    }
+}
+
+/// What an attempt has found.
+#[derive(Clone, Copy)]
+pub(super) struct Prepared {
+    pub(super) word: *mut Header,
+    pub(super) current: NonNull<Header>,
+    /// The stamp of what is written.
+    pub(super) stamp: Stamp,
+    /// What is installed.
+    pub(super) node: NonNull<Header>,
+}
+
+impl Prepared {
+    pub(super) const NOTHING: Prepared = Prepared {
+        word: ptr::null_mut(),
+        current: NonNull::dangling(),
+        stamp: Stamp::new(0, 0),
+        node: NonNull::dangling(),
+    };
+}
+
+/// A change that was written over.
+pub(super) struct Saved {
+    pub(super) index: usize,
+    pub(super) of: &'static OfType,
+    pub(super) change: Change,
+}
+
+/// When nothing is lent any more.
+impl Drop for Saved {
+    fn drop(&mut self) {
+        // SAFETY: (1) nothing is lent.
+        unsafe { self.of.drop_change(self.change) };
+    }
+}
+
+/// Of what was undone.
+pub(super) const GONE: usize = usize::MAX;
+
+/// What has to be done with what an operation points to.
+pub(super) struct OfType {
+    pub(super) kind: Kind,
+    /// Ends a draft.
+    pub(super) end: Releaser,
+    /// Moves the value of a node to another one, and leaves the memory of the first.
+    pub(super) refill: unsafe fn(NonNull<Header>) -> NonNull<Header>,
+    pub(super) drop_held: unsafe fn(NonNull<Header>),
+    pub(super) drop_handle: unsafe fn(NonNull<Stem>),
+    /// Applies so many closures to the value of a node, for a draft.
+    pub(super) fold: unsafe fn(*mut (), u32, NonNull<Header>) -> NonNull<Header>,
+    pub(super) drop_folds: unsafe fn(*mut ()),
+    pub(super) event: unsafe fn(NonNull<Stem>) -> NonNull<Event>,
+}
+
+/// The closures of an operation.
+pub(super) type Folds<'e, T> = Vec<Box<dyn Fn(&T) -> T + 'e>>;
+
+/// For entities of these types.
+pub(super) struct Erased<T, X>(PhantomData<(T, X)>);
+
+impl<T: Send + Sync + 'static, X: Default + Send + Sync> Erased<T, X> {
+    pub(super) const OF: OfType = OfType {
+        kind: Handle::<T, X>::KIND,
+        end: Self::end,
+        refill: Self::refill,
+        drop_held: Self::drop_held,
+        drop_handle: Self::drop_handle,
+        fold: Self::fold,
+        drop_folds: Self::drop_folds,
+        event: Self::event,
+    };
+
+    /// # Safety
+    /// 1. `draft` is a draft of a `T` that nobody else refers to. 2. Called once.
+    unsafe fn end(draft: *mut ()) {
+        // SAFETY: a draft is not null.
+        let draft = unsafe { NonNull::new_unchecked(draft.cast::<Header>()) };
+        // SAFETY: (1), (2).
+        drop(unsafe { Draft::<T>::from_raw(Node::of(draft)) });
+    }
+
+    /// # Safety
+    /// 1. `node` has a `T` that nobody looks at. 2. Called once.
+    unsafe fn refill(node: NonNull<Header>) -> NonNull<Header> {
+        // SAFETY: (1), (2).
+        let value = unsafe { Node::<T>::take_value(Node::of(node)) };
+        draft_of(value)
+    }
+
+    /// # Safety
+    /// 1. The caller has a count of `node`, a node of a `T`, and gives it up.
+    unsafe fn drop_held(node: NonNull<Header>) {
+        // SAFETY: (1).
+        drop(unsafe { Held::<T>::from_raw(Node::of(node)) });
+    }
+
+    /// # Safety
+    /// 1. The caller has a handle of the stem's block, a `Block<T, X>`, and gives it up.
+    unsafe fn drop_handle(stem: NonNull<Stem>) {
+        // SAFETY: (1).
+        drop(unsafe { Handle::<T, X>::from_stem(stem) });
+    }
+
+    /// # Safety
+    /// 1. `folds` is a `Box<Folds<T>>`, of which `len` are there. 2. `node` has a `T` that is protected.
+    unsafe fn fold(folds: *mut (), len: u32, node: NonNull<Header>) -> NonNull<Header> {
+        // SAFETY: (1).
+        let folds = unsafe { &*folds.cast::<Folds<'_, T>>() };
+        // SAFETY: (2).
+        let before = unsafe { Node::<T>::value_of(Node::of(node)) };
+        let [first, others @ ..] = &folds[..len as usize] else {
+            unreachable!("a fold has a closure");
+        };
+        let value = others
+            .iter()
+            .fold(first(before), |value, next| next(&value));
+        draft_of(value)
+    }
+
+    /// # Safety
+    /// 1. `folds` is a `Box<Folds<T>>`. 2. Called once.
+    unsafe fn drop_folds(folds: *mut ()) {
+        // SAFETY: (1), (2).
+        let folds = unsafe { Box::from_raw(folds.cast::<Folds<'_, T>>()) };
+        end::quietly(|| drop(folds));
+    }
+
+    /// # Safety
+    /// 1. The stem is that of a `Block<T, X>`, which is there as long as the event is used.
+    unsafe fn event(stem: NonNull<Stem>) -> NonNull<Event> {
+        // SAFETY: (1).
+        let handle = ManuallyDrop::new(unsafe { Handle::<T, X>::from_stem(stem) });
+        NonNull::from(handle.need_event())
+    }
+}
+
+/// A draft whose place is not known yet.
+pub(super) fn draft_of<T>(value: T) -> NonNull<Header> {
+    Draft::new(Place::birth(Stamp::new(0, 0)), value)
+        .into_raw()
+        .cast()
+}
+
+impl Op {
+    /// Whether nothing is written, nor kept of what was read.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        self.change.is_none() && self.held.is_null()
+    }
+
+    /// What is expected and isn't so.
+    #[inline]
+    pub(super) fn mismatch(&self, found: Stamp) -> Option<Stamp> {
+        (self.is_read && self.expected != found).then_some(self.expected)
+    }
+
+    /// # Safety
+    /// 1. The entity is there as long as the guard.
+    pub(super) unsafe fn current(&self, _guard: &Guard) -> NonNull<Header> {
+        // SAFETY: (1).
+        let stem = unsafe { self.stem.as_ref() };
+        // SAFETY: (1) loaded under the guard.
+        unsafe { verdict::current(stem.head.load(site::HEAD_LOAD)) }
+    }
+}
+
+/// When nothing is lent any more.
+impl Drop for Op {
+    #[inline(always)]
+    fn drop(&mut self) {
+        let nothing = self.change.draft.is_null() & self.change.folds.is_null();
+        if !(nothing & self.held.is_null() & !self.owns_handle) {
+            self.end();
+        }
+    }
+}
+
+impl Op {
+    /// Gives up what it points to.
+    #[inline(never)]
+    pub(super) fn end(&mut self) {
+        // SAFETY: (1) nothing is lent.
+        unsafe { self.of.drop_change(self.change) };
+        if let Some(held) = NonNull::new(self.held) {
+            // SAFETY: (1) the count was the operation's.
+            unsafe { (self.of.drop_held)(held) };
+        }
+        if self.owns_handle {
+            // SAFETY: (1) the handle was the operation's.
+            unsafe { (self.of.drop_handle)(self.stem) };
+        }
+    }
+}
+
+impl OfType {
+    /// # Safety
+    /// 1. The change is that of an operation of this type, and nobody refers to what it points to.
+    pub(super) unsafe fn drop_change(&self, change: Change) {
+        if !change.draft.is_null() {
+            // SAFETY: (1).
+            unsafe { (self.end)(change.draft.cast()) };
+        }
+        if !change.folds.is_null() {
+            // SAFETY: (1).
+            unsafe { (self.drop_folds)(change.folds) };
+        }
+    }
+}
