@@ -20,7 +20,7 @@ model! {
     /// Invariant: nothing that is added gets lost.
     two_add_one {
         bound: Some(2),
-        kills: [NeverSettle, RetireBeforeSettling, DecideEarly],
+        kills: [NeverSettle, DecideEarly],
         covers: [HelperInstall],
         never: [PublishedAbort],
         outcomes: ["2@2 2@2"],

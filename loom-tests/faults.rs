@@ -98,6 +98,7 @@ const MODELS: &[&Model] = &[
     &crate::transaction_wait::aborted_with_a_mark::MODEL,
     &crate::transaction_wait::retry_against_a_commit::MODEL,
     &crate::transaction_wait::retry_against_a_transaction::MODEL,
+    &crate::transaction_wait::a_task::MODEL,
 ];
 
 /// Weaker orderings that no model notices, each explained in the table. None so far.

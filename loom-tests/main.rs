@@ -17,6 +17,11 @@
 //! | `exit` | threads that end |
 //! | `end` | the end of an entity |
 //! | `wait` | those who wait against commits, each other, and the end |
+//! | `transaction` | transactions against commits, looks and each other |
+//! | `moment` | snapshots of several entities against commits and transactions |
+//! | `closure` | closures of transactions, which read as well |
+//! | `transaction_life` | transactions against the end of entities, and memory that is used again |
+//! | `transaction_wait` | those who wait against transactions, and transactions that wait |
 //! | `faults` | the replay |
 
 mod closure;

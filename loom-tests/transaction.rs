@@ -181,7 +181,7 @@ model! {
     /// Invariant: what was seen once is not undone.
     two_loads_of_one {
         bound: Some(2),
-        kills: [DecideEarly, RetireBeforeSettling, FreeVerdictAtOnce],
+        kills: [DecideEarly, FreeVerdictAtOnce],
         outcomes: [
             "made, refused, 0 0: 10@1 10@1",
             "made, refused, 0 10: 10@1 10@1",
@@ -268,7 +268,7 @@ model! {
     /// meets a transaction that it has doomed.
     commits_against_the_order {
         bound: Some(3),
-        kills: [TakeUndecided, ForgetHollow, ReplaceUndecided],
+        kills: [TakeUndecided, ForgetHollow, ReplaceUndecided, RetireBeforeSettling],
         covers: [Help, PublishedAbort],
         outcomes: [
             "made, refused refused: 10@1 10@1",

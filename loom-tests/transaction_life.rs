@@ -124,7 +124,7 @@ model! {
     /// Invariant: nobody takes one for the other.
     memory_that_is_used_again {
         bound: Some(2),
-        kills: [],
+        kills: [RetireBeforeSettling],
         covers: [HelperInstall],
         outcomes: ["5 6: 6@5 3@3", "5 6: 3@5 3@3"],
     }

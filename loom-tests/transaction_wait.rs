@@ -4,8 +4,15 @@
 
 use crate::support::{Value, World, model, spawn};
 use crate::transaction::{commit, state, write_a_and_b};
-use snapcell::{Changes, Entity, Transaction, transaction, try_transaction};
+use crate::wait::Task;
+use snapcell::{
+    Changes, Entity, Restart, Stop, Transact, Transaction, transaction, try_transaction,
+};
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::task::{Context, Poll, Waker};
 
 /// Waits until an entity has something else than it was born with.
 fn successor(entity: &Entity<Value>) -> u32 {
@@ -106,7 +113,7 @@ model! {
 }
 
 /// In a transaction: waits until one of two entities has something else than it was born with. Both.
-fn either(tx: &Transaction<'_>, a: u32, b: u32) -> Result<String, snapcell::Restart> {
+fn either(tx: &Transaction<'_>, a: u32, b: u32) -> Result<String, Restart> {
     if a == 0 && b == 0 {
         return tx.retry();
     }
@@ -148,5 +155,39 @@ model! {
         let [a, b] = &*all;
         replace_both(world, a, b, 10);
         waiter.join().unwrap()
+    }
+}
+
+model! {
+    /// A task in a transaction that waits for a change of A or B, while another one replaces both.
+    /// Invariant: it is woken, or was ready at once; and then it is ready.
+    a_task {
+        bound: Some(2),
+        kills: [],
+        outcomes: ["at once 10 10", "woken 10 10"],
+    }
+    |world| {
+        let all = world.entities([0, 0]);
+        let writer = world.spawn(&all, |world, [a, b]| replace_both(world, a, b, 10));
+        let [a, b] = &*all;
+        let mut waiting = Transact::new().start(|tx| {
+            Ok::<_, Stop<()>>(either(tx, tx.read(a)?.number(), tx.read(b)?.number())?)
+        });
+        let task = Arc::<Task>::default();
+        let waker = Waker::from(Arc::clone(&task));
+        let mut poll = || pin!(&mut waiting).poll(&mut Context::from_waker(&waker));
+        let first = poll();
+        writer.join().unwrap();
+        let (how, seen) = match first {
+            Poll::Ready(seen) => ("at once", seen),
+            Poll::Pending => {
+                assert!(task.0.load(SeqCst), "the commit wakes the task");
+                match poll() {
+                    Poll::Ready(seen) => ("woken", seen),
+                    Poll::Pending => return String::from("woken in vain"),
+                }
+            }
+        };
+        format!("{how} {}", seen.unwrap())
     }
 }

@@ -22,7 +22,7 @@ fn successor(entity: &Entity<Value>) -> u32 {
 
 /// A task that was woken, or not.
 #[derive(Default)]
-struct Task(AtomicBool);
+pub(crate) struct Task(pub(crate) AtomicBool);
 
 impl Wake for Task {
     fn wake(self: Arc<Self>) {

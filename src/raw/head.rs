@@ -66,13 +66,21 @@ impl<T: Send + Sync + 'static> Head<T> {
         unsafe { Seen::new(Node::of(node)) }
     }
 
-    /// The current node, if there is nothing to find out about it.
-    #[inline]
+    /// The current node, if the word says so without any mark.
+    #[inline(always)]
     pub(crate) fn load_at_once<'g>(&'g self, _guard: &'g Guard) -> Option<Seen<'g, T>> {
-        // SAFETY: (1) loaded under the guard.
-        let node = unsafe { verdict::current_at_once(self.word.load(site::HEAD_LOAD)) }?;
+        let node = verdict::current_at_once(self.word.load(site::HEAD_LOAD))?;
         // SAFETY: as in `load`.
         Some(unsafe { Seen::new(Node::of(node)) })
+    }
+
+    /// As [`load`](Self::load), where the word is likely to have a mark.
+    #[inline(always)]
+    pub(crate) fn load_any<'g>(&'g self, _guard: &'g Guard) -> Seen<'g, T> {
+        // SAFETY: (1) loaded under the guard.
+        let node = unsafe { verdict::current_of_any(self.word.load(site::HEAD_LOAD)) };
+        // SAFETY: as in `load`.
+        unsafe { Seen::new(Node::of(node)) }
     }
 
     /// Whether `held` is current. Wait-free: one load, of a pointer that is only compared. Since

@@ -213,48 +213,48 @@ unsafe fn resolve_by(node: NonNull<Header>, link: *mut ()) -> Resolved {
 /// 1. `word` was loaded from a head under a guard that still lives.
 #[inline(always)]
 pub(super) unsafe fn current(word: *mut Header) -> NonNull<Header> {
-    // SAFETY: (1).
-    match unsafe { current_at_once(word) } {
+    match current_at_once(word) {
         Some(node) => node,
         // SAFETY: (1).
-        None => unsafe { current_of_tentative(word) },
+        None => unsafe { current_of_marked(word) },
     }
 }
 
-/// The same, if nothing has to be called to find out: most words have no mark, and what a transaction has
-/// written is soon settled.
+/// The same, if the word has no mark.
+#[inline(always)]
+pub(super) fn current_at_once(word: *mut Header) -> Option<NonNull<Header>> {
+    if word.addr() & MARKS == 0 {
+        // SAFETY: heads are never null.
+        Some(unsafe { NonNull::new_unchecked(word) })
+    } else {
+        None
+    }
+}
+
+/// Out of line, so that a word without marks needs one test and nothing else.
+///
+/// # Safety
+/// As [`current`].
+#[cold]
+#[inline(never)]
+unsafe fn current_of_marked(word: *mut Header) -> NonNull<Header> {
+    // SAFETY: (1).
+    unsafe { current_of_any(word) }
+}
+
+/// As [`current`], where the word is likely to have a mark.
 ///
 /// # Safety
 /// As [`current`].
 #[inline(always)]
-pub(super) unsafe fn current_at_once(word: *mut Header) -> Option<NonNull<Header>> {
-    if word.addr() & MARKS == 0 {
-        return NonNull::new(word);
-    }
+pub(super) unsafe fn current_of_any(word: *mut Header) -> NonNull<Header> {
     // SAFETY: heads are never null.
     let node = unsafe { NonNull::new_unchecked(bare(word)) };
-    // In models one look at the link is enough.
-    if has(word, TENTATIVE)
-        && (cfg!(snapcell_model) || {
-            // SAFETY: (1) the guard protects it.
-            let link = &unsafe { node.as_ref() }.link;
-            !link.load(site::LINK_LOAD).is_null()
-        })
-    {
-        return None;
+    if has(word, TENTATIVE) {
+        // SAFETY: (1).
+        return unsafe { resolve(node) }.current;
     }
-    Some(node)
-}
-
-/// # Safety
-/// As [`resolve`], of the node that the word points to.
-#[cold]
-#[inline(never)]
-unsafe fn current_of_tentative(word: *mut Header) -> NonNull<Header> {
-    // SAFETY: heads are never null.
-    let node = unsafe { NonNull::new_unchecked(bare(word)) };
-    // SAFETY: (1).
-    unsafe { resolve(node) }.current
+    node
 }
 
 /// A word of a head, and what is current there, when there is nothing to help any more.

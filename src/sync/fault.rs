@@ -66,7 +66,7 @@ pub enum Fault {
     StopUnheard,
     /// A reader takes an undecided node of a transaction for committed.
     TakeUndecided,
-    /// A transaction is decided before all its nodes are installed.
+    /// A transaction is decided when its first node is installed, and the others never are.
     DecideEarly,
     /// Whoever meets an undecided transaction aborts it, and says that nothing was installed.
     AbortInsteadOfHelp,
@@ -104,7 +104,7 @@ pub enum Fault {
     WaitAtUndecided,
     /// A transaction that waits doesn't look whether what it has read was replaced meanwhile.
     RetryWithoutSecondLook,
-    /// The owner of a transaction frees the verdict when it is done.
+    /// Whoever decides a transaction frees its verdict at once.
     FreeVerdictAtOnce,
     /// The first transaction that is about to decide stops there for good.
     StopBeforeVerdict,

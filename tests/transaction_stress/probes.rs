@@ -237,7 +237,7 @@ pub(crate) fn causality(threads: usize, entities: usize, rounds: usize, seed: u6
             if id < writers {
                 // Until the readers have seen something, or for long.
                 let mut made = 0;
-                while made < rounds || looks.load(SeqCst) < rounds && made < 100 * rounds {
+                while made < rounds || halves.load(SeqCst) < rounds && made < 100 * rounds {
                     transaction(|tx| {
                         let number = tx.read(&all[0])?.number() + 1;
                         sometimes_yield(&mut rng, 64);
@@ -288,6 +288,7 @@ pub(crate) fn causality(threads: usize, entities: usize, rounds: usize, seed: u6
                     );
                     halves.fetch_add(usize::from(version > last && step > 0), SeqCst);
                     last = version;
+                    sometimes_yield(&mut rng, 32);
                 }
                 if looks.fetch_add(1, SeqCst).is_multiple_of(32) {
                     thread::yield_now();
