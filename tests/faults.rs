@@ -367,7 +367,7 @@ mod stopped {
                         AT_FIRST * ACCOUNTS as u64,
                         "broken law: money was made or lost"
                     );
-                    if round % 3 == 0 {
+                    if round.is_multiple_of(3) {
                         commits[round % ACCOUNTS] += 1;
                         drop(accounts[round % ACCOUNTS].update(|n| *n));
                     }

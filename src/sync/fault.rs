@@ -197,8 +197,10 @@ pub(crate) fn stop_here(fault: Fault) {
     if planted(fault) {
         STOPPED.call_once(|| is_first = true);
     }
-    while is_first {
-        std::thread::park();
+    if is_first {
+        loop {
+            std::thread::park();
+        }
     }
 }
 
