@@ -537,15 +537,17 @@ impl Verdict {
         if planted(Fault::ValidateThenDecide) && proposal == COMMITTED && !still_true() {
             proposal = ABORTED | entries.len() << INDEX_SHIFT;
         }
+        // Not after the verdict: this thread may be stopped here, and others decide. Whoever is woken too early
+        // decides as well, before it waits again.
+        if awaited != 0 && !planted(Fault::InstallWakesNobody) {
+            // SAFETY: (3).
+            unsafe { Self::wake(entries, awaited) };
+        }
         if role == Role::Owner {
             crate::sync::fault::stop_here(Fault::StopBeforeVerdict);
         }
         // SAFETY: (1), (2).
         let word = unsafe { Self::decide(verdict, proposal, guard, role) };
-        if awaited != 0 && !planted(Fault::InstallWakesNobody) {
-            // SAFETY: (3).
-            unsafe { Self::wake(entries, awaited) };
-        }
         if word == COMMITTED {
             Outcome::Committed
         } else {
