@@ -4,7 +4,7 @@
 
 use super::backoff::Backoff;
 use super::entity::{Entity, Invalid};
-use super::transaction::Target;
+use super::target::Target;
 use crate::raw::{Attempted, Log};
 use crate::stamp::Stamp;
 use std::convert::Infallible;

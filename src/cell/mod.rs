@@ -12,6 +12,7 @@
 //! | `watch` | a subscription that knows what was seen |
 //! | `callback` | a closure that is called after commits |
 //! | `transaction` | several entities at one instant: what its closure reads and writes by |
+//! | `target`, `restart` | how it is given an entity, and why it ends without a result |
 //! | `transact` | how that is run: again until it commits, within limits, on a thread or in a task |
 //! | `changes` | the same with values that were computed before, in one attempt |
 //! | `moment` | several entities at one instant, looked at only |
@@ -28,7 +29,9 @@ mod guard;
 mod modify;
 mod moment;
 mod reader;
+mod restart;
 mod snapshot;
+mod target;
 mod transact;
 mod transaction;
 mod update;
@@ -42,9 +45,11 @@ pub use entity::{Builder, Entity, Invalid};
 pub use guard::{Guard, Lag, destructor_panics, pin, reclaim, reclamation_lag};
 pub use moment::{Entities, Moment, snapshot_of};
 pub use reader::Reader;
+pub use restart::{Restart, Restarts, Stop};
 pub use snapshot::{Loaded, Projected, Snapshot};
+pub use target::Target;
 pub use transact::{Transact, Transacting, TransactionError, transaction, transaction_or_abort};
-pub use transaction::{Restart, Restarts, Stop, Target, Transaction};
+pub use transaction::Transaction;
 pub use update::{Retry, UpdateError, Updated};
 pub use wait::{TimedOut, Waiting};
 pub use watch::{Closed, Watch};

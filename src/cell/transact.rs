@@ -6,7 +6,8 @@
 #![forbid(unsafe_code)]
 
 use super::backoff::Backoff;
-use super::transaction::{Restart, Stop, Transaction, Why};
+use super::restart::{Restart, Stop, Why};
+use super::transaction::Transaction;
 use super::update::Retry;
 use crate::clock;
 use crate::raw::{Attempted, Waits};

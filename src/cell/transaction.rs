@@ -2,15 +2,17 @@
 //!
 //! What a transaction reads is remembered with its stamp, what it writes lies in nodes that nobody else
 //! knows. Nothing is published while the closure runs, and no guard is held. The commit puts everything in
-//! place and decides by one exchange (`raw/verdict.rs`), if what was read is still current.
+//! place and decides by one exchange (`raw/drive.rs`), if what was read is still current.
 //!
 //! # Opacity
 //! Each read of another entity looks whether what was read before is still current. If so all of it was
 //! current at one moment. So a closure never sees two values that didn't exist together, however it ends.
 #![forbid(unsafe_code)]
 
-use super::entity::{Entity, Extras, Invalid};
-use crate::raw::{self, Log, Overtaken, quietly};
+use super::entity::Invalid;
+use super::restart::{Restart, Restarts, Why};
+use super::target::Target;
+use crate::raw::{Log, quietly};
 use crate::stamp::Stamp;
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -395,120 +397,5 @@ impl Drop for Alternative<'_, '_> {
     fn drop(&mut self) {
         self.tx.log.end_alternative(self.mark, true);
         self.tx.forget_hooks_since(self.hooks);
-    }
-}
-
-/// The closure of a transaction has to run again. Pass it on by `?`.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use = "a transaction that goes on after this will run again all the same"]
-pub struct Restart(pub(super) Why);
-
-/// Why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
-    /// Somebody has committed to what was read.
-    Overtaken,
-    /// The closure wants to wait until that happens.
-    Retry,
-}
-
-impl From<Overtaken> for Restart {
-    fn from(_: Overtaken) -> Self {
-        Restart(Why::Overtaken)
-    }
-}
-
-impl fmt::Display for Restart {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Why::Overtaken => "somebody has committed to what was read",
-            Why::Retry => "the transaction waits for a change of what it has read",
-        })
-    }
-}
-
-impl std::error::Error for Restart {}
-
-/// Why the closure of a transaction ends without a result: it has to run again, or gives up with an error
-/// of its own.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Stop<F> {
-    /// It has to run again. Made of a [`Restart`] by `?`.
-    Restart(Restart),
-    /// It gives up. Nothing is published.
-    Abort(F),
-}
-
-impl<F> From<Restart> for Stop<F> {
-    fn from(restart: Restart) -> Self {
-        Stop::Restart(restart)
-    }
-}
-
-/// An error of a closure that may say [`Restart`]: that itself, or a [`Stop`].
-pub trait Restarts: From<Restart> {
-    /// What it says, if it does.
-    fn restart(&self) -> Option<&Restart>;
-}
-
-impl Restarts for Restart {
-    fn restart(&self) -> Option<&Restart> {
-        Some(self)
-    }
-}
-
-impl<F> Restarts for Stop<F> {
-    fn restart(&self) -> Option<&Restart> {
-        match self {
-            Stop::Restart(restart) => Some(restart),
-            Stop::Abort(_) => None,
-        }
-    }
-}
-
-/// An entity in a transaction: `&entity`, or a handle that the transaction is to keep.
-pub trait Target<'e>: sealed::Target<'e> {}
-
-impl<'e, X: sealed::Target<'e>> Target<'e> for X {}
-
-pub(super) mod sealed {
-    use super::*;
-
-    /// What a target is.
-    pub trait Target<'e> {
-        type Value: Send + Sync + 'static;
-        type Error: 'static;
-
-        fn entity(&self) -> &Entity<Self::Value, Self::Error>;
-        #[expect(private_interfaces, reason = "nobody else can name this trait")]
-        fn enter(self) -> raw::Target<'e, Self::Value, Extras<Self::Value, Self::Error>>;
-    }
-
-    impl<'e, T: Send + Sync + 'static, E: 'static> Target<'e> for &'e Entity<T, E> {
-        type Value = T;
-        type Error = E;
-
-        fn entity(&self) -> &Entity<T, E> {
-            self
-        }
-
-        #[expect(private_interfaces, reason = "nobody else can name this trait")]
-        fn enter(self) -> raw::Target<'e, T, Extras<T, E>> {
-            raw::Target::Borrowed(&self.0)
-        }
-    }
-
-    impl<'e, T: Send + Sync + 'static, E: 'static> Target<'e> for Entity<T, E> {
-        type Value = T;
-        type Error = E;
-
-        fn entity(&self) -> &Entity<T, E> {
-            self
-        }
-
-        #[expect(private_interfaces, reason = "nobody else can name this trait")]
-        fn enter(self) -> raw::Target<'e, T, Extras<T, E>> {
-            raw::Target::Owned(self.0)
-        }
     }
 }

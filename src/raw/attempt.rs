@@ -4,13 +4,15 @@
 //! current with what was read, make what is to be installed, and have the verdict decide
 //! (`verdict.rs`). What loses gives the values back for the next attempt.
 
+use super::drive::{self, Outcome, Role, Settled};
 use super::log::Log;
-use super::node::{Header, Place, Proxy, take_count};
+use super::node::{Header, Place, take_count};
 use super::op::{Op, Prepared};
 use super::ops::Ops;
+use super::proxy::Proxy;
 use super::reclaim::{Computing, Guard, Reclaim, Reclaimer};
 use super::retired::Retired;
-use super::verdict::{self, Base, Entry, Outcome, Role, Settled, Verdict};
+use super::verdict::{self, Base, Entry, Verdict};
 use super::word::{AWAITED, bare, has};
 use crate::clock::{Clock, Reading};
 use crate::stamp::Stamp;
@@ -214,7 +216,7 @@ impl Ops {
         let still = || self.is_unchanged(guard, usize::MAX);
         // SAFETY: (1), (2): just now, under the guard. (3) They have taken part in a transaction, and so
         // stay as long as the guard.
-        let outcome = unsafe { Verdict::drive(verdict, guard, Role::Owner, still) };
+        let outcome = unsafe { drive::drive(verdict, guard, Role::Owner, still) };
         let Outcome::Aborted(installed) = outcome else {
             for op in &mut self.list {
                 op.change.draft = ptr::null_mut();
@@ -254,7 +256,7 @@ impl Op {
         };
         // SAFETY: (1) as above.
         let Settled { word, current } =
-            unsafe { verdict::load_to_change(&stem.head, guard, is_other) };
+            unsafe { drive::load_to_change(&stem.head, guard, is_other) };
         // SAFETY: it was found under the guard.
         let found = unsafe { current.as_ref() }.stamp();
         if is_other(current) {

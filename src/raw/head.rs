@@ -27,9 +27,10 @@
 //! The mark only has to lead to the list: *make* it, the first time → *mark* (HEAD_MARK, Release) → the
 //! exchange that fails on the mark (HEAD_CAS, failed, Acquire).
 
+use super::drive::{self, Settled};
 use super::node::{self, Draft, Header, Held, Node, Seen};
 use super::reclaim::{Guard, Reclaim, Reclaimer};
-use super::verdict::{self, Kind, Settled};
+use super::verdict::{self, Kind};
 use super::word::{AWAITED, CLOSED, MARKS, TENTATIVE, Word, bare, has, with};
 use crate::sync::AtomicPtr;
 use crate::sync::fault::{Fault, planted};
@@ -173,12 +174,12 @@ impl<T: Send + Sync + 'static> Head<T> {
     /// The current node, when nothing is undecided.
     ///
     /// # Safety
-    /// As [`verdict::load_to_change`].
+    /// As [`drive::load_to_change`].
     #[cold]
     #[inline(never)]
     unsafe fn decided(&self, guard: &Guard) -> NonNull<Header> {
         // SAFETY: (1).
-        unsafe { verdict::load_to_change(&self.word, guard, |_| false) }.current
+        unsafe { drive::load_to_change(&self.word, guard, |_| false) }.current
     }
 
     /// Replaces `held` by `draft`, if it is current: no load is needed to find out. Otherwise the
@@ -233,7 +234,7 @@ pub(super) unsafe fn mark(
         let wait_at_undecided = planted(Fault::WaitAtUndecided);
         // SAFETY: (1).
         let Settled { word, current } =
-            unsafe { verdict::load_to_change(head, guard, |_| wait_at_undecided) };
+            unsafe { drive::load_to_change(head, guard, |_| wait_at_undecided) };
         if !is_it(current) || has(word, CLOSED) {
             return planted(Fault::WaitWithoutSecondLook);
         }
@@ -336,9 +337,8 @@ impl<'h, T: Send + Sync + 'static> Attempt<'h, T> {
             if has(settled.word, TENTATIVE) {
                 // Another current node is enough to know that this has lost.
                 // SAFETY: (1) the head is borrowed.
-                settled = unsafe {
-                    verdict::load_to_change(head, &self.guard, |current| current != seen)
-                };
+                settled =
+                    unsafe { drive::load_to_change(head, &self.guard, |current| current != seen) };
             }
             let Settled { word, current } = settled;
             if current != seen {

@@ -7,6 +7,7 @@
 mod attempt;
 mod block;
 mod crier;
+mod drive;
 mod end;
 mod grace;
 mod head;
@@ -16,6 +17,7 @@ mod op;
 mod ops;
 mod pool;
 mod project;
+mod proxy;
 pub(crate) mod reclaim;
 pub(crate) mod retired;
 mod slots;

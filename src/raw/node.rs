@@ -52,6 +52,24 @@ pub(super) struct Header {
 }
 
 impl Header {
+    /// A header of a node that nobody else knows, with one count.
+    #[inline(always)]
+    pub(super) fn new(Place { stamp, seq }: Place) -> Self {
+        Header {
+            count: AtomicUsize::new(1),
+            stamp,
+            seq,
+            link: AtomicPtr::new(ptr::null_mut()),
+            life: Life::begin(),
+        }
+    }
+
+    /// The node ends, in a model.
+    #[inline(always)]
+    pub(super) fn end(&self) {
+        self.life.end();
+    }
+
     #[inline]
     pub(super) fn stamp(&self) -> Stamp {
         self.stamp
@@ -242,23 +260,16 @@ impl<T> Vacant<T> {
     /// `value` panic, the memory goes back to the pool.
     #[inline]
     pub(crate) fn fill(self, place: Place, value: impl FnOnce() -> T) -> Draft<T> {
-        let Place { stamp, seq } = place;
         let node = self.0.as_ptr();
         // SAFETY: the field lies in memory that is ours.
-        let place = unsafe { &raw mut (*node).value };
+        let of_value = unsafe { &raw mut (*node).value };
         // SAFETY: the memory is ours, large enough and aligned, and holds nothing that needs a drop.
-        unsafe { place.write(value()) };
-        let header = Header {
-            count: AtomicUsize::new(1),
-            stamp,
-            seq,
-            link: AtomicPtr::new(ptr::null_mut()),
-            life: Life::begin(),
-        };
+        unsafe { of_value.write(value()) };
+        let header = Header::new(place);
         // SAFETY: the field lies in memory that is ours.
-        let place = unsafe { &raw mut (*node).header };
+        let of_header = unsafe { &raw mut (*node).header };
         // SAFETY: as for the value.
-        unsafe { place.write(header) };
+        unsafe { of_header.write(header) };
         mem::forget(self);
         // SAFETY: from `NonNull`.
         Draft(unsafe { NonNull::new_unchecked(node) })
@@ -522,43 +533,6 @@ pub(super) fn retired<T: Send + Sync + 'static>(node: NonNull<Node<T>>) -> Retir
         node: node.as_ptr().cast(),
         bytes: Node::<T>::BYTES,
         release: Node::<T>::RELEASE,
-    }
-}
-
-/// A node without a value, by which a transaction has a head stand for its current node until the
-/// transaction is decided: a header, whatever the type of the head's values.
-pub(super) struct Proxy;
-
-impl Proxy {
-    const LAYOUT: Layout = Layout::new::<Header>();
-    /// What it takes in memory.
-    pub(super) const BYTES: usize = size_of::<Header>();
-
-    pub(super) fn make(seq: u64) -> NonNull<Header> {
-        let node: NonNull<Header> = pool::take(Self::LAYOUT).cast();
-        let header = Header {
-            count: AtomicUsize::new(1),
-            stamp: Stamp::new(0, 0),
-            seq,
-            link: AtomicPtr::new(ptr::null_mut()),
-            life: Life::begin(),
-        };
-        // SAFETY: the memory is ours, large enough and aligned.
-        unsafe { node.write(header) };
-        node
-    }
-
-    /// Gives its memory back.
-    ///
-    /// # Safety
-    /// 1. `node` was made by [`make`](Self::make). 2. Nobody refers to it. 3. Called once.
-    pub(super) unsafe fn release(node: *mut ()) {
-        // SAFETY: a node is not null.
-        let node = unsafe { NonNull::new_unchecked(node.cast::<Header>()) };
-        // SAFETY: (2) it is ours and alive.
-        unsafe { node.as_ref() }.life.end();
-        // SAFETY: (1), (2): the memory came from the pool with this layout, and nothing lives in it.
-        unsafe { pool::give(node.cast(), Self::LAYOUT) };
     }
 }
 
