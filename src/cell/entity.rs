@@ -148,15 +148,15 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         let guard = Reclaimer::pin();
         match self.head().load_at_once(&guard) {
             Some(seen) => look(seen.value()),
-            None => self.read_marked(guard, look),
+            None => self.read_tentative(guard, look),
         }
     }
 
     /// Out of line, and the last call: then the common case needs no register for afterwards.
     #[cold]
     #[inline(never)]
-    fn read_marked<R>(&self, guard: reclaim::Guard, look: impl FnOnce(&T) -> R) -> R {
-        look(self.head().load_any(&guard).value())
+    fn read_tentative<R>(&self, guard: reclaim::Guard, look: impl FnOnce(&T) -> R) -> R {
+        look(self.head().load(&guard).value())
     }
 
     /// The current value, under a guard that many loads may share.

@@ -67,21 +67,13 @@ impl<T: Send + Sync + 'static> Head<T> {
         unsafe { Seen::new(Node::of(node)) }
     }
 
-    /// The current node, if the word says so without any mark.
+    /// The same, unless that takes more than a look at the node.
     #[inline(always)]
     pub(crate) fn load_at_once<'g>(&'g self, _guard: &'g Guard) -> Option<Seen<'g, T>> {
-        let node = verdict::current_at_once(self.word.load(site::HEAD_LOAD))?;
+        // SAFETY: (1) loaded under the guard.
+        let node = unsafe { verdict::current_at_once(self.word.load(site::HEAD_LOAD)) }.ok()?;
         // SAFETY: as in `load`.
         Some(unsafe { Seen::new(Node::of(node)) })
-    }
-
-    /// As [`load`](Self::load), where the word is likely to have a mark.
-    #[inline(always)]
-    pub(crate) fn load_any<'g>(&'g self, _guard: &'g Guard) -> Seen<'g, T> {
-        // SAFETY: (1) loaded under the guard.
-        let node = unsafe { verdict::current_of_any(self.word.load(site::HEAD_LOAD)) };
-        // SAFETY: as in `load`.
-        unsafe { Seen::new(Node::of(node)) }
     }
 
     /// Whether `held` is current. Wait-free: one load, of a pointer that is only compared. Since

@@ -187,48 +187,41 @@ unsafe fn resolve_by(node: NonNull<Header>, link: *mut ()) -> Resolved {
 /// 1. `word` was loaded from a head under a guard that still lives.
 #[inline(always)]
 pub(super) unsafe fn current(word: *mut Header) -> NonNull<Header> {
-    match current_at_once(word) {
-        Some(node) => node,
-        // SAFETY: (1).
-        None => unsafe { current_of_marked(word) },
+    // SAFETY: (1).
+    match unsafe { current_at_once(word) } {
+        Ok(node) => node,
+        // SAFETY: (1) the link was loaded from the node that the word points to.
+        Err((node, link)) => unsafe { resolve_by(node, link) }.current,
     }
 }
 
-/// The same, if the word has no mark.
+/// The same, unless a verdict or a predecessor has to be looked at: then the node and its link.
+///
+/// In line, since it is a load and two tests where a transaction was the last to change the entity, and one
+/// test where not.
+///
+/// # Safety
+/// As [`current`].
 #[inline(always)]
-pub(super) fn current_at_once(word: *mut Header) -> Option<NonNull<Header>> {
+pub(super) unsafe fn current_at_once(
+    word: *mut Header,
+) -> Result<NonNull<Header>, (NonNull<Header>, *mut ())> {
     if word.addr() & MARKS == 0 {
         // SAFETY: heads are never null.
-        Some(unsafe { NonNull::new_unchecked(word) })
-    } else {
-        None
+        return Ok(unsafe { NonNull::new_unchecked(word) });
     }
-}
-
-/// Out of line, so that a word without marks needs one test and nothing else.
-///
-/// # Safety
-/// As [`current`].
-#[cold]
-#[inline(never)]
-unsafe fn current_of_marked(word: *mut Header) -> NonNull<Header> {
-    // SAFETY: (1).
-    unsafe { current_of_any(word) }
-}
-
-/// As [`current`], where the word is likely to have a mark.
-///
-/// # Safety
-/// As [`current`].
-#[inline(always)]
-pub(super) unsafe fn current_of_any(word: *mut Header) -> NonNull<Header> {
-    // SAFETY: heads are never null.
+    // SAFETY: as above.
     let node = unsafe { NonNull::new_unchecked(bare(word)) };
     if has(word, TENTATIVE) {
-        // SAFETY: (1).
-        return unsafe { resolve(node) }.current;
+        // SAFETY: (1) the guard protects it.
+        let header = unsafe { node.as_ref() };
+        header.look();
+        let link = header.link.load(site::LINK_LOAD);
+        if !link.is_null() {
+            return Err((node, link));
+        }
     }
-    node
+    Ok(node)
 }
 
 /// Retires what was taken out of a head and was not current there: a proxy, or an aborted node.
