@@ -1,6 +1,6 @@
 //! How a transaction tries to commit.
 //!
-//! Under one guard: look at what there is to be done, put it in order, load all heads and compare what is
+//! Under one guard: look at what there is to be done and in which order, load all heads and compare what is
 //! current with what was read, make what is to be installed, and have the verdict decide
 //! (`verdict.rs`). What loses gives the values back for the next attempt.
 
@@ -73,14 +73,15 @@ impl Log<'_> {
             Ok(time) => time,
             Err(refused) => return refused,
         };
-        if census.active == 1
-            && let Some(op) = ops.list.iter_mut().find(|op| !op.change.is_none())
+        if let [index] = ops.order[..]
+            && let op = &mut ops.list[index]
+            && !op.change.is_none()
             && !planted(Fault::ValidateThenDecide)
         {
             // SAFETY: (1) prepared under the guard.
             return unsafe { op.commit_alone(time, &guard) };
         }
-        ops.commit_together(census.active, time, &guard)
+        ops.commit_together(time, &guard)
     }
 
     pub(super) fn reads(&self) -> usize {
@@ -103,7 +104,7 @@ impl Log<'_> {
             if look + 1 == looks {
                 sync::fence(site::SNAPSHOT_FENCE);
             }
-            for op in &ops.list {
+            for (index, op) in ops.list.iter().enumerate() {
                 if !op.is_read {
                     continue;
                 }
@@ -113,7 +114,7 @@ impl Log<'_> {
                 let found = unsafe { node.as_ref() }.stamp();
                 if let Some(expected) = op.mismatch(found) {
                     return Attempted::Refused {
-                        index: op.number as usize,
+                        index,
                         expected,
                         found,
                     };
@@ -128,63 +129,57 @@ impl Ops {
     /// The refusal, if two stamps are expected of an entity: whichever it has, it hasn't the other one.
     #[inline]
     pub(super) fn contradiction(&self) -> Option<Attempted> {
-        let &(number, stamp) = self.contradictions.first()?;
-        let op = self.list.iter().find(|op| op.number as usize == number)?;
+        let &(index, stamp) = self.contradictions.first()?;
+        let op = &self.list[index];
         let guard = Reclaimer::pin();
         // SAFETY: (1) the log keeps the entity.
         let node = unsafe { op.current(&guard) };
         // SAFETY: the guard protects it.
         let found = unsafe { node.as_ref() }.stamp();
         Some(Attempted::Refused {
-            index: number,
+            index,
             expected: if found == stamp { op.expected } else { stamp },
             found,
         })
     }
 
-    /// Counts the operations that do something, and puts all in the order in which all transactions install
-    /// theirs. `None` if nothing is to be installed.
+    /// Finds out which operations do something, and in which order: that in which all transactions
+    /// install theirs. `None` if nothing is to be installed.
     #[inline]
     pub(super) fn census(&mut self) -> Option<Census> {
-        let (mut active, mut installs, mut needs_clock, mut is_sorted) = (0, false, false, true);
+        let Ops { list, order, .. } = self;
+        let (mut installs, mut needs_clock, mut is_sorted) = (false, false, true);
         let mut last = None;
-        for op in &mut self.list {
+        order.clear();
+        for (index, op) in list.iter().enumerate() {
             let changes = !op.change.is_none();
             let installs_this = changes | op.holds_current;
             installs |= installs_this;
             needs_clock |= changes & op.reading.is_none();
             let is_read =
                 op.is_read && !planted(Fault::NoProxies) && !planted(Fault::ValidateThenDecide);
-            op.is_active = installs_this | is_read;
-            active += usize::from(op.is_active);
-            is_sorted &= last < Some(op.stem);
-            last = Some(op.stem);
+            if installs_this | is_read {
+                order.push(index);
+                is_sorted &= last < Some(op.stem);
+                last = Some(op.stem);
+            }
         }
         if !is_sorted && !planted(Fault::Unsorted) {
-            self.sort();
+            match &mut order[..] {
+                // The most common case, without a call.
+                [first, second] => mem::swap(first, second),
+                all => all.sort_unstable_by_key(|&index| list[index].stem),
+            }
         }
-        installs.then_some(Census {
-            active,
-            needs_clock,
-        })
-    }
-
-    #[inline]
-    pub(super) fn sort(&mut self) {
-        self.places = None;
-        match &mut self.list[..] {
-            // The most common case, without a call.
-            [first, second] => mem::swap(first, second),
-            all => all.sort_unstable_by_key(|op| op.stem),
-        }
+        installs.then_some(Census { needs_clock })
     }
 
     /// Loads all heads, and compares what is current with what is expected. The time of the commit.
     #[inline]
     pub(super) fn prepare(&mut self, now: Reading, guard: &Guard) -> Result<u64, Attempted> {
         let mut time = 0;
-        for op in self.list.iter_mut().filter(|op| op.is_active) {
-            let index = op.number as usize;
+        for &index in &self.order {
+            let op = &mut self.list[index];
             let found = op.prepare(guard).map_err(|found| Attempted::Refused {
                 index,
                 expected: op.mismatch(found).unwrap_or(found),
@@ -202,10 +197,10 @@ impl Ops {
 
     /// Has a verdict decide over all.
     #[inline]
-    pub(super) fn commit_together(&mut self, active: usize, time: u64, guard: &Guard) -> Attempted {
-        let verdict = Verdict::make(active);
-        let ops = self.list.iter_mut().filter(|op| op.is_active);
-        for (place, op) in ops.enumerate() {
+    pub(super) fn commit_together(&mut self, time: u64, guard: &Guard) -> Attempted {
+        let verdict = Verdict::make(self.order.len());
+        for (place, &index) in self.order.iter().enumerate() {
+            let op = &mut self.list[index];
             // SAFETY: the log keeps the entity.
             unsafe { op.stem.as_ref() }.note_transacted();
             // SAFETY: (1) prepared under the guard.
@@ -223,10 +218,9 @@ impl Ops {
             }
             return Attempted::Committed;
         };
-        let ops = self.list.iter_mut().filter(|op| op.is_active);
-        for (place, op) in ops.enumerate() {
+        for (place, &index) in self.order.iter().enumerate() {
             // SAFETY: (1) the verdict says so.
-            unsafe { op.take_back(place < installed) };
+            unsafe { self.list[index].take_back(place < installed) };
         }
         if installed == 0 {
             // SAFETY: (1), (2): it was never published.
@@ -238,8 +232,6 @@ impl Ops {
 
 /// What there is to be done.
 pub(super) struct Census {
-    /// Operations that do something.
-    active: usize,
     /// Whether the clock is needed that all entities share that have none of their own.
     needs_clock: bool,
 }

@@ -166,7 +166,7 @@ impl<'e> Log<'e> {
         let ops = &mut *ops;
         let op = &mut ops.list[index];
         if op.is_read && op.expected != stamp {
-            ops.contradictions.push((op.number as usize, stamp));
+            ops.contradictions.push((index, stamp));
         } else {
             op.expected = stamp;
             op.is_read = true;
@@ -464,9 +464,7 @@ impl<'e> Log<'e> {
     where
         T: Send + Sync + 'static,
     {
-        let mut ops = self.ops.borrow_mut();
-        let index = ops.find(handle.stem())?;
-        Some(ops.list[index].number as usize)
+        self.ops.borrow_mut().find(handle.stem())
     }
 
     /// The stamp that an entity got by the commit.

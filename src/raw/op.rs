@@ -21,8 +21,6 @@ use std::ptr::{self, NonNull};
 pub(super) struct Op {
     pub(super) stem: NonNull<Stem>,
     pub(super) of: &'static OfType,
-    /// Which one it was, counted from zero.
-    pub(super) number: u32,
     pub(super) owns_handle: bool,
     /// The stamp that the entity must still have, if it is read.
     pub(super) expected: Stamp,
@@ -34,8 +32,6 @@ pub(super) struct Op {
     pub(super) reading: Option<Reading>,
     /// Whether what is current is to be held when it commits.
     pub(super) holds_current: bool,
-    /// Whether it takes part in an attempt.
-    pub(super) is_active: bool,
     pub(super) prepared: Prepared,
 }
 

@@ -39,11 +39,15 @@ pub(super) fn take_spare() -> Box<RefCell<Ops>> {
 pub(super) fn give_spare(mut ops: Box<RefCell<Ops>>) {
     let Ops {
         list,
+        order,
         journal,
         contradictions,
         ..
     } = ops.get_mut();
-    let most = list.capacity().max(journal.capacity());
+    let most = list
+        .capacity()
+        .max(order.capacity())
+        .max(journal.capacity());
     if most.max(contradictions.capacity()) <= MOST_ROOM {
         // Past the end of the thread there is no place, and it is dropped.
         let _ = SPARE.try_with(|spare| spare.set(Some(ops)));
@@ -53,8 +57,10 @@ pub(super) fn give_spare(mut ops: Box<RefCell<Ops>>) {
 /// The operations of one transaction.
 #[derive(Default)]
 pub(super) struct Ops {
-    /// In the order in which they came, or, after an attempt, in that of their entities.
+    /// In the order in which they came.
     pub(super) list: Vec<Op>,
+    /// Those that take part in an attempt, in the order of their entities' addresses.
+    pub(super) order: Vec<usize>,
     /// Where each is, when there are many. Made when it is asked for.
     pub(super) places: Option<HashMap<NonNull<Stem>, usize>>,
     /// What was written over while alternatives are tried, to be brought back, and what was lent.
@@ -99,7 +105,6 @@ impl Ops {
         set! {
             stem: stem,
             of: of,
-            number: index as u32,
             owns_handle: owns_handle,
             expected: Stamp::new(0, 0),
             is_read: false,
@@ -107,7 +112,6 @@ impl Ops {
             change: Change::NONE,
             reading: None,
             holds_current: false,
-            is_active: false,
             prepared: Prepared::NOTHING,
         }
         // SAFETY: there is room, and all fields were just written.
