@@ -5,7 +5,7 @@
 //! in. [`REPEATS`] is a multiple of what recurs, so each round has the same share of it: a beacon at
 //! every 256th retirement, a look for marks at every 128th pin.
 
-use snapcell::{Clock, Entity, Stamp};
+use snapcell::{Clock, Entity, Stamp, snapshot_of, transaction};
 use std::hint::black_box;
 
 /// How often a round repeats its operation.
@@ -39,6 +39,15 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     }),
     ("read", || {
         steady(Entity::new(7), |entity| entity.read(|n| *n), 7)
+    }),
+    ("read, after a transaction", || {
+        let (entity, other) = (Entity::new(0), Entity::new(0));
+        transaction(|tx| {
+            tx.write(&entity, 7);
+            tx.write(&other, 7);
+            Ok(())
+        });
+        steady(entity, |entity| entity.read(|n| *n), 7)
     }),
     ("snapshot and its drop", || {
         steady(Entity::new(7), |entity| *entity.snapshot(), 7)
@@ -87,6 +96,34 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     ("replace, logical clock", || {
         let replace = |entity: &mut Entity<u64>| entity.replace(7).stamp().version();
         steady(logical(0), replace, COMMITS)
+    }),
+    ("transaction, two read and written", || {
+        let both = [(); 2].map(|()| logical(0));
+        let commit = |both: &mut [Entity<u64>; 2]| {
+            let [a, b] = &*both;
+            transaction(|tx| {
+                let (m, n) = (tx.get(a)?, tx.get(b)?);
+                tx.write(a, m + 1);
+                tx.write(b, n + 1);
+                Ok(m + 1)
+            })
+        };
+        steady(both, commit, COMMITS)
+    }),
+    ("transaction, two read", || {
+        let both = [(); 2].map(|()| Entity::new(3));
+        let look = |both: &mut [Entity<u64>; 2]| {
+            let [a, b] = &*both;
+            transaction(|tx| Ok(tx.get(a)? + tx.get(b)?)) + 1
+        };
+        steady(both, look, 7)
+    }),
+    ("snapshot_of two, and its drop", || {
+        let look = |both: &mut [Entity<u64>; 2]| {
+            let moment = snapshot_of((&both[0], &both[1]));
+            *moment.0 + *moment.1 + 1
+        };
+        steady([(); 2].map(|()| Entity::new(3)), look, 7)
     }),
     ("clone of a handle and its drop", || {
         let clone = |entity: &mut Entity<u64>| {
