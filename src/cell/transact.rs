@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 /// nothing. [`Transact::run`] returns these as errors.
 /// # Complexity
 /// Of k entities: k + 1 compare-and-exchanges, and a node for each. Entities that are only read have
-/// small nodes without a value. A verdict of 24 bytes and 64 for each entity. All memory is recycled. Up to
+/// small nodes without a value. A verdict of 16 bytes and 56 for each entity. All memory is recycled. Up to
 /// eight entities nothing else is allocated.
 /// # Source
 /// Harris, Fraser and Pratt, "A practical multi-word compare-and-swap operation" (2002), with sequence
