@@ -169,7 +169,7 @@ fn large_histories_of_large_values_are_linearizable() {
 }
 
 #[test]
-#[ignore = "takes a minute in release"]
+#[ignore = "takes a minute in release: run by `cargo stress`"]
 fn a_great_many_histories_are_linearizable() {
     check_all::<u64>(&small(500), 15);
     check_all::<[u64; 16]>(&small(500), 15);
