@@ -13,7 +13,7 @@
 #[path = "stress/laws.rs"]
 mod laws;
 #[cfg(snapcell_fault)]
-#[path = "transaction_stress/payload.rs"]
+#[path = "support/payload.rs"]
 mod payload;
 #[cfg(snapcell_fault)]
 #[path = "transaction_stress/probes.rs"]
@@ -33,23 +33,10 @@ fn the_build_is_the_one_that_was_asked_for() {
     );
 }
 
-/// What the probes of transactions want of whoever runs them.
-#[cfg(snapcell_fault)]
-fn at_once<R: Send>(threads: usize, body: impl Fn(usize) -> R + Sync) -> Vec<R> {
-    let start = std::sync::Barrier::new(threads);
-    support::together(threads, |id| {
-        start.wait();
-        body(id)
-    })
-}
-
-/// No panic is planned here.
-#[cfg(snapcell_fault)]
-fn silence_what_is_planned() {}
-
 #[cfg(snapcell_fault)]
 mod planted {
-    use super::laws::{Config, Tracked, run};
+    use super::laws::{Config, run};
+    use super::payload::Tracked;
     use super::{probes, stopped};
     use snapcell::internals::Fault;
     use std::env;

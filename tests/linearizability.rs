@@ -17,6 +17,8 @@
 mod coverage;
 #[path = "linearizability/history.rs"]
 mod history;
+#[path = "support/race.rs"]
+mod race;
 #[path = "linearizability/record.rs"]
 mod record;
 #[path = "linearizability/spec.rs"]
@@ -29,11 +31,11 @@ mod worker;
 use coverage::Coverage;
 use fastrand::Rng;
 use history::{History, Record};
+use race::Seed;
 use record::{Flaw, Payload, Setup, record};
 use snapcell::Stamp;
 use spec::{Base, Claim, State};
 use std::collections::BTreeMap;
-use std::{env, thread};
 
 const SMALL: Setup = Setup {
     threads: 2,
@@ -52,32 +54,6 @@ const LARGE: Setup = Setup {
     waits: false,
     flaw: Flaw::None,
 };
-
-/// The seed, which a test that fails prints.
-struct Seed(u64);
-
-impl Seed {
-    fn get() -> Self {
-        let asked_for = env::var("SNAPCELL_SEED").ok();
-        Seed(asked_for.map_or(0x5eed, |text| match text.parse() {
-            Ok(seed) => seed,
-            Err(_) => panic!("SNAPCELL_SEED should be a decimal number below 2^64, not {text:?}"),
-        }))
-    }
-
-    /// A seed of its own for each part of a test.
-    fn of(&self, part: u64) -> u64 {
-        Rng::with_seed(self.0.wrapping_add(part)).u64(..)
-    }
-}
-
-impl Drop for Seed {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            eprintln!("to draw the same calls again: SNAPCELL_SEED={}", self.0);
-        }
-    }
-}
 
 /// Both judges must accept it, and its books must balance.
 fn check(history: &History) {

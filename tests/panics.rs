@@ -2,44 +2,29 @@
 //! the entity as it was; a destructor that panics is caught and counted, hits nobody who has nothing
 //! to do with it, and costs no other value its end.
 
+#[path = "support/bomb.rs"]
+mod bomb;
+#[path = "support/planned.rs"]
+mod planned;
 mod support;
 
+use bomb::{Bomb, caught_in};
+use planned::{PLANNED, plan, silence_what_is_planned};
 use snapcell::{Clock, Entity, Retry, Snapshot, Stamp, destructor_panics};
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::env;
 use std::ops::RangeInclusive;
-use std::panic::{self, AssertUnwindSafe, PanicHookInfo, catch_unwind, panic_any};
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Once, OnceLock};
+use std::sync::{Arc, Barrier, OnceLock};
 use support::{Tally, Token, alone, elsewhere, panic_of, together};
-
-/// What planned panics say. They are not printed.
-const PLANNED: &str = "planned";
 
 /// As [`alone`], without the noise of panics that are planned.
 fn alone_in_silence(body: impl FnOnce() + Send) {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let print = panic::take_hook();
-        panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
-            let payload = info.payload();
-            let text = payload.downcast_ref::<&str>().copied();
-            let text = text.or(payload.downcast_ref().map(String::as_str));
-            if text != Some(PLANNED) && !payload.is::<Charge>() {
-                print(info);
-            }
-        }));
-    });
+    silence_what_is_planned();
     alone(body);
-}
-
-/// How many destructors panic, and are caught, while `body` runs.
-fn caught_in(body: impl FnOnce()) -> usize {
-    let before = destructor_panics();
-    body();
-    destructor_panics() - before
 }
 
 /// As [`alone_in_silence`], in a process of its own, which `body` may spoil for good.
@@ -76,41 +61,6 @@ fn assert_nothing_is_pinned() {
     );
 }
 
-/// A payload whose destructor panics if it is armed. What lies in it is dropped all the same.
-struct Bomb {
-    armed: bool,
-    token: Token,
-}
-
-impl Bomb {
-    fn armed(tally: &Tally) -> Self {
-        Bomb {
-            armed: true,
-            token: tally.token(),
-        }
-    }
-
-    fn dud(tally: &Tally) -> Self {
-        Bomb {
-            armed: false,
-            token: tally.token(),
-        }
-    }
-
-    /// A look at the whole of it, so that a closure that looks owns the whole of it.
-    fn is_armed(&self) -> bool {
-        self.armed
-    }
-}
-
-impl Drop for Bomb {
-    fn drop(&mut self) {
-        if self.armed {
-            panic!("{PLANNED}");
-        }
-    }
-}
-
 /// The payload of a panic, whose own destructor panics.
 struct Charge;
 
@@ -118,10 +68,6 @@ impl Drop for Charge {
     fn drop(&mut self) {
         panic_any(PLANNED);
     }
-}
-
-fn plan<R>() -> R {
-    panic_any(PLANNED)
 }
 
 /// An entity with times that can be told in advance: equal to the version.

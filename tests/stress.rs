@@ -6,8 +6,13 @@
 
 #[path = "stress/laws.rs"]
 mod laws;
+#[path = "support/payload.rs"]
+mod payload;
+#[allow(dead_code, reason = "this test needs little of what others share")]
+mod support;
 
-use laws::{Config, Payload, Report, Tracked, alone, join, run};
+use laws::{Config, Report, join, run};
+use payload::{Payload, Tracked, alone};
 use snapcell::{Entity, Snapshot};
 use std::array;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -7,6 +7,8 @@
 
 #[path = "transaction/alternatives.rs"]
 mod alternatives;
+#[path = "support/bomb.rs"]
+mod bomb;
 #[path = "transaction/changes.rs"]
 mod changes;
 #[path = "transaction/closure.rs"]
@@ -23,6 +25,8 @@ mod moment;
 mod neighbours;
 #[path = "transaction/panics.rs"]
 mod panics;
+#[path = "support/planned.rs"]
+mod planned;
 #[path = "transaction/programs.rs"]
 mod programs;
 mod support;
@@ -31,10 +35,10 @@ mod traits;
 #[path = "transaction/waiting.rs"]
 mod waiting;
 
-use snapcell::{Clock, Entity, Restart, Transact, TransactionError, destructor_panics};
+use bomb::caught_in;
+use planned::{PLANNED, plan, silence_what_is_planned};
+use snapcell::{Clock, Entity, Restart, Transact, TransactionError};
 use std::cell::{Cell, RefCell};
-use std::panic::{self, PanicHookInfo, panic_any};
-use std::sync::Once;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
@@ -43,24 +47,9 @@ use support::elsewhere;
 /// Longer than any of these tests takes, on a busy machine too.
 const HANGS: Duration = Duration::from_secs(300);
 
-/// What planned panics say. They are not printed.
-const PLANNED: &str = "planned";
-
-fn plan<R>() -> R {
-    panic_any(PLANNED)
-}
-
 /// As [`support::alone`], without the noise of panics that are planned. Aborts if `body` never ends.
 fn alone(body: impl FnOnce() + Send) {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let print = panic::take_hook();
-        panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
-            if info.payload().downcast_ref::<&str>() != Some(&PLANNED) {
-                print(info);
-            }
-        }));
-    });
+    silence_what_is_planned();
     support::alone(|| {
         let name = thread::current().name().unwrap_or("a test").to_owned();
         let (_ended, end) = channel::<()>();
@@ -73,13 +62,6 @@ fn alone(body: impl FnOnce() + Send) {
         thread::Builder::new().spawn(watchdog).unwrap();
         body();
     });
-}
-
-/// How many destructors panic, and are caught, while `body` runs.
-fn caught_in(body: impl FnOnce()) -> usize {
-    let before = destructor_panics();
-    body();
-    destructor_panics() - before
 }
 
 /// Fewer where every access is checked.

@@ -12,10 +12,14 @@
 mod history;
 #[path = "transaction_stress/money.rs"]
 mod money;
-#[path = "transaction_stress/payload.rs"]
+#[path = "support/payload.rs"]
 mod payload;
+#[path = "support/planned.rs"]
+mod planned;
 #[path = "transaction_stress/probes.rs"]
 mod probes;
+#[path = "support/race.rs"]
+mod race;
 #[path = "transaction_stress/record.rs"]
 mod record;
 #[allow(dead_code, reason = "this test needs little of what others share")]
@@ -27,57 +31,9 @@ use fastrand::Rng;
 use history::{History, Record, State};
 use money::{Config, Report};
 use payload::{Payload, Tracked};
+use race::Seed;
 use record::{Flaw, Setup, record};
-use snapcell::Stop;
 use std::collections::BTreeMap;
-use std::panic::{self, PanicHookInfo, panic_any};
-use std::sync::{Barrier, Once};
-use std::{env, thread};
-
-/// What planned panics say. They are not printed.
-const PLANNED: &str = "planned";
-
-fn plan<R>() -> R {
-    panic_any(PLANNED)
-}
-
-fn silence_what_is_planned() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let print = panic::take_hook();
-        panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
-            if info.payload().downcast_ref::<&str>() != Some(&PLANNED) {
-                print(info);
-            }
-        }));
-    });
-}
-
-/// The seed, which a test that fails prints.
-struct Seed(u64);
-
-impl Seed {
-    fn get() -> Self {
-        let asked_for = env::var("SNAPCELL_SEED").ok();
-        Seed(asked_for.map_or(0x5eed, |text| match text.parse() {
-            Ok(seed) => seed,
-            Err(_) => panic!("SNAPCELL_SEED should be a decimal number below 2^64, not {text:?}"),
-        }))
-    }
-
-    /// A seed of its own for each part of a test.
-    fn of(&self, part: u64) -> u64 {
-        Rng::with_seed(self.0.wrapping_add(part)).u64(..)
-    }
-}
-
-impl Drop for Seed {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            eprintln!("to draw the same again: SNAPCELL_SEED={}", self.0);
-        }
-    }
-}
 
 /// Runs a probe, and again if nobody was in anybody's way.
 fn until_exercised(name: &str, run: impl Fn(u64) -> usize) {
@@ -92,15 +48,6 @@ fn until_exercised(name: &str, run: impl Fn(u64) -> usize) {
         println!("{name}: nobody was in the way, so this run doesn't count");
     }
     panic!("NOT EXERCISED: {name}, in {MOST} runs");
-}
-
-/// Runs `body` on so many threads, which begin together.
-fn at_once<R: Send>(threads: usize, body: impl Fn(usize) -> R + Sync) -> Vec<R> {
-    let start = Barrier::new(threads);
-    support::together(threads, |id| {
-        start.wait();
-        body(id)
-    })
 }
 
 // Money.

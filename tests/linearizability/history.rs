@@ -17,33 +17,7 @@
 
 use super::spec::{Claim, State};
 use std::fmt::{self, Display};
-use std::time::Instant;
 use todc_utils::{Action, History as Actions, Specification, WGLChecker};
-
-/// Looks at the clock for one thread.
-pub(crate) struct Timer {
-    origin: Instant,
-    last: u64,
-}
-
-impl Timer {
-    /// Counts from `origin`, which all threads of a history share.
-    pub(crate) fn new(origin: Instant) -> Self {
-        Timer { origin, last: 0 }
-    }
-
-    /// Nanoseconds since the origin: more each time.
-    pub(crate) fn now(&mut self) -> u64 {
-        loop {
-            let now = self.origin.elapsed().as_nanos() as u64;
-            if now > self.last {
-                self.last = now;
-                return now;
-            }
-            std::hint::spin_loop();
-        }
-    }
-}
 
 /// One call.
 #[derive(Clone, Copy, Debug)]

@@ -5,7 +5,8 @@
 //! seed alone, what comes of it on the machine. Sometimes a thread gives its slice of time away, between
 //! two calls or in the middle of one, so that calls overlap on a single processor too.
 
-use super::history::{History, Record, Timer};
+use super::history::{History, Record};
+use super::race::{BreakOnPanic, Gate, Timer};
 use super::spec::Claim;
 use super::worker::{Worker, number, replaced, seen};
 use fastrand::Rng;
@@ -15,7 +16,6 @@ use std::fmt::Debug;
 use std::io::{Write, stderr};
 use std::ops::RangeInclusive;
 use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
@@ -167,7 +167,7 @@ impl<'e, P: Payload> Host<'e, P> {
         let mut in_vain = 0;
         while !is_over() {
             thread::park_timeout(Duration::from_micros(100));
-            let arrived = gate.arrived.load(SeqCst);
+            let arrived = gate.arrived();
             let round = (arrived / self.setup.threads).checked_sub(1);
             if let (true, Some(round)) = (arrived == before, round) {
                 self.made += 1;
@@ -211,38 +211,5 @@ fn make<P: Payload>(round: usize) -> Entity<P> {
     match round % 3 {
         0 => Entity::builder(first).clock(Clock::logical()).build(),
         _ => Entity::new(first),
-    }
-}
-
-/// Where threads wait for each other before each round.
-#[derive(Default)]
-struct Gate {
-    arrived: AtomicUsize,
-    broken: AtomicBool,
-}
-
-impl Gate {
-    /// Waits until so many have arrived, in all rounds together.
-    fn pass(&self, all: usize) {
-        self.arrived.fetch_add(1, SeqCst);
-        let mut looks = 0_u32;
-        while self.arrived.load(SeqCst) < all {
-            assert!(!self.broken.load(SeqCst), "another thread has panicked");
-            looks += 1;
-            if looks.is_multiple_of(64) {
-                thread::yield_now();
-            }
-        }
-    }
-}
-
-/// Nobody waits for a thread that doesn't come.
-struct BreakOnPanic<'g>(&'g Gate);
-
-impl Drop for BreakOnPanic<'_> {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.broken.store(true, SeqCst);
-        }
     }
 }

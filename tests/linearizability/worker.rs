@@ -3,7 +3,8 @@
 //! What it draws doesn't depend on what happens; only what it commits on does, the snapshot that it saw
 //! last.
 
-use super::history::{Record, Timer};
+use super::history::Record;
+use super::race::Timer;
 use super::record::{Flaw, Payload, Setup};
 use super::spec::{Base, Claim, State};
 use fastrand::Rng;

@@ -1,6 +1,7 @@
 //! Panics of closures, folds, validators, `Clone` and destructors: nothing of the transaction is published,
 //! every value is dropped once, and the next transaction knows nothing of it.
 
+use super::bomb::Bomb;
 use super::support::{Tally, Token, elsewhere, panic_of, together};
 use super::{PLANNED, alone, caught_in, in_order, logical, once, overtake, plan, values, version};
 use snapcell::{
@@ -325,41 +326,6 @@ fn a_panic_on_another_thread_is_that_threads_alone() {
 }
 
 // Destructors.
-
-/// A payload whose destructor panics if it is armed. What lies in it is dropped all the same.
-struct Bomb {
-    armed: bool,
-    token: Token,
-}
-
-impl Bomb {
-    fn armed(tally: &Tally) -> Self {
-        Bomb {
-            armed: true,
-            token: tally.token(),
-        }
-    }
-
-    fn dud(tally: &Tally) -> Self {
-        Bomb {
-            armed: false,
-            token: tally.token(),
-        }
-    }
-
-    /// A look at the whole of it, so that a closure that looks owns the whole of it.
-    fn is_armed(&self) -> bool {
-        self.armed
-    }
-}
-
-impl Drop for Bomb {
-    fn drop(&mut self) {
-        if self.armed {
-            plan()
-        }
-    }
-}
 
 #[test]
 fn replaced_values_whose_destructors_panic_hit_nobody() {

@@ -31,32 +31,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Display};
-use std::time::Instant;
 use todc_utils::{Action, History as Actions, Specification, WGLChecker};
-
-/// Looks at the clock for one thread: more each time.
-pub(crate) struct Timer {
-    origin: Instant,
-    last: u64,
-}
-
-impl Timer {
-    pub(crate) fn new(origin: Instant) -> Self {
-        Timer { origin, last: 0 }
-    }
-
-    /// Nanoseconds since the origin, which all threads of a history share.
-    pub(crate) fn now(&mut self) -> u64 {
-        loop {
-            let now = self.origin.elapsed().as_nanos() as u64;
-            if now > self.last {
-                self.last = now;
-                return now;
-            }
-            std::hint::spin_loop();
-        }
-    }
-}
 
 /// A state of an entity: its version, and the number that nobody else wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -9,10 +9,11 @@
 //! 5. at the end each value was dropped once, and nothing waits to be freed.
 
 use super::payload::{Payload, alone};
-use super::{PLANNED, Stop, at_once, plan};
+use super::planned::{PLANNED, plan, silence_what_is_planned};
+use super::probes::at_once;
 use fastrand::Rng;
 use snapcell::{
-    Changes, Clock, Entity, Retry, Transact, Transaction, TransactionError, snapshot_of,
+    Changes, Clock, Entity, Retry, Stop, Transact, Transaction, TransactionError, snapshot_of,
     transaction, transaction_or_abort, try_transaction,
 };
 use std::cell::Cell;
@@ -48,6 +49,7 @@ pub(crate) struct Report {
 const AT_FIRST: u64 = 1_000;
 
 pub(crate) fn run<P: Payload>(config: Config, seed: u64) -> Report {
+    silence_what_is_planned();
     alone(|| run_alone::<P>(config, seed))
 }
 

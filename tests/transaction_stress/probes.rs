@@ -1,17 +1,26 @@
 //! Probes: runs in which one kind of mistake would show at once.
 
-use super::at_once;
 use super::payload::{Payload, Tracked, alone};
+use super::support::together;
 use fastrand::Rng;
 use snapcell::{
     Changes, Entity, Snapshot, snapshot_of, transaction, transaction_or_abort, try_transaction,
 };
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Barrier, Mutex};
 use std::thread;
 
 /// Conflicts, or something else that has to happen for a run to count.
 pub(crate) type Pressure = usize;
+
+/// Runs `body` on so many threads, which begin together.
+pub(crate) fn at_once<R: Send>(threads: usize, body: impl Fn(usize) -> R + Sync) -> Vec<R> {
+    let start = Barrier::new(threads);
+    together(threads, |id| {
+        start.wait();
+        body(id)
+    })
+}
 
 fn rng(seed: u64, id: usize) -> Rng {
     Rng::with_seed(seed ^ (id as u64) << 40).fork()

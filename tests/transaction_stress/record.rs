@@ -7,7 +7,8 @@
 //! Not among them are plain loads of one entity: readers of different entities may see independent commits in
 //! opposite orders, as the documentation says.
 
-use super::history::{History, Record, State, Timer, UNKNOWN};
+use super::history::{History, Record, State, UNKNOWN};
+use super::race::{BreakOnPanic, Gate, Timer};
 use fastrand::Rng;
 use snapcell::{
     Changes, Clock, Committed, Entity, Restart, Snapshot, Stop, Transaction, snapshot_of,
@@ -17,7 +18,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Instant;
 
@@ -138,39 +138,6 @@ fn seen(snapshot: &Snapshot<u64>) -> State {
     State {
         version: snapshot.stamp().version(),
         number: **snapshot,
-    }
-}
-
-/// Where threads wait for each other before each round.
-#[derive(Default)]
-struct Gate {
-    arrived: AtomicUsize,
-    broken: AtomicBool,
-}
-
-impl Gate {
-    /// Waits until so many have arrived, in all rounds together.
-    fn pass(&self, all: usize) {
-        self.arrived.fetch_add(1, SeqCst);
-        let mut looks = 0_u32;
-        while self.arrived.load(SeqCst) < all {
-            assert!(!self.broken.load(SeqCst), "another thread has panicked");
-            looks += 1;
-            if looks.is_multiple_of(64) {
-                thread::yield_now();
-            }
-        }
-    }
-}
-
-/// Nobody waits for a thread that doesn't come.
-struct BreakOnPanic<'g>(&'g Gate);
-
-impl Drop for BreakOnPanic<'_> {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.broken.store(true, SeqCst);
-        }
     }
 }
 

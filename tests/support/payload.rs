@@ -2,6 +2,7 @@
 //! of it is left.
 
 use std::array;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering::SeqCst};
 
 pub(crate) trait Payload: Send + Sync + 'static {
@@ -22,9 +23,15 @@ impl Payload for u64 {
     }
 }
 
-/// Different everywhere, so that pieces of two values don't fit together.
+/// The number at a place of a large value: different everywhere, so that pieces of two values don't
+/// fit together.
 fn at(number: u64, place: usize) -> u64 {
     number.rotate_left(place as u32) ^ place as u64
+}
+
+#[track_caller]
+fn assert_whole(whole: bool) {
+    assert!(whole, "broken law: somebody saw pieces of different values");
 }
 
 impl Payload for [u64; 16] {
@@ -34,18 +41,49 @@ impl Payload for [u64; 16] {
 
     fn number(&self) -> u64 {
         let number = self[0];
-        let is_whole = (0..16).all(|place| self[place] == at(number, place));
-        assert!(
-            is_whole,
-            "broken law: somebody saw pieces of different values"
-        );
+        assert_whole((0..16).all(|place| self[place] == at(number, place)));
         number
+    }
+}
+
+impl Payload for [u8; 1024] {
+    fn make(number: u64) -> Self {
+        let mut bytes = [0; 1024];
+        for (place, chunk) in bytes.chunks_exact_mut(8).enumerate() {
+            chunk.copy_from_slice(&at(number, place).to_le_bytes());
+        }
+        bytes
+    }
+
+    fn number(&self) -> u64 {
+        let read = |place: usize| {
+            let chunk = array::from_fn(|byte| self[8 * place + byte]);
+            u64::from_le_bytes(chunk)
+        };
+        let number = read(0);
+        assert_whole((0..128).all(|place| read(place) == at(number, place)));
+        number
+    }
+}
+
+impl Payload for String {
+    fn make(number: u64) -> Self {
+        format!("{number:x}/{:x}", !number)
+    }
+
+    fn number(&self) -> u64 {
+        let read = |hex| u64::from_str_radix(hex, 16).ok();
+        let halves = self.split_once('/').map(|(a, b)| (read(a), read(b)));
+        match halves {
+            Some((Some(number), Some(rest))) if rest == !number => number,
+            _ => panic!("broken law: somebody saw {self:?}, which nobody wrote"),
+        }
     }
 }
 
 /// A value whose births and ends are counted, beside something on the heap.
 pub(crate) struct Tracked {
-    text: Box<str>,
+    number: Box<u64>,
     /// [`LIVE`] from birth to end.
     mark: u64,
 }
@@ -58,7 +96,7 @@ impl Payload for Tracked {
     fn make(number: u64) -> Self {
         ALIVE.fetch_add(1, SeqCst);
         Tracked {
-            text: number.to_string().into(),
+            number: Box::new(number),
             mark: LIVE,
         }
     }
@@ -68,7 +106,7 @@ impl Payload for Tracked {
             self.mark == LIVE,
             "broken law: somebody saw a value after its end"
         );
-        self.text.parse().expect("only numbers are written")
+        *self.number
     }
 }
 
@@ -83,11 +121,20 @@ impl Drop for Tracked {
     }
 }
 
+impl Payload for Arc<Tracked> {
+    fn make(number: u64) -> Self {
+        Arc::new(Tracked::make(number))
+    }
+
+    fn number(&self) -> u64 {
+        (**self).number()
+    }
+}
+
 /// Runs `run`, which has the process for itself, and checks that it leaves nothing behind.
 pub(crate) fn alone<R: Send>(run: impl FnOnce() -> R + Send) -> R {
     let mut result = None;
     super::support::alone(|| {
-        super::silence_what_is_planned();
         let (alive, dead_twice) = (ALIVE.load(SeqCst), DEAD_TWICE.load(SeqCst));
         let panics = snapcell::destructor_panics();
         result = Some(run());
