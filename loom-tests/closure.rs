@@ -4,6 +4,16 @@ use crate::support::{Value, World, model};
 use crate::transaction::{state, write_a_and_b};
 use snapcell::{Entity, Stop, transaction, transaction_or_abort};
 
+/// What two entities are, by a transaction that writes nothing. It is under a guard, so that no other fence comes
+/// after what it sees than its own.
+fn look_at_both(a: &Entity<Value>, b: &Entity<Value>) -> [u32; 2] {
+    let _guard = snapcell::pin();
+    transaction(|tx| {
+        let a = tx.read(a)?.number();
+        Ok([a, tx.read(b)?.number()])
+    })
+}
+
 /// Adds one to both.
 fn add_one(world: &World, a: &Entity<Value>, b: &Entity<Value>) {
     transaction(|tx| {
@@ -57,6 +67,42 @@ model! {
         let [a, b] = &*all;
         assert_eq!(write_a_and_b(world, a, b), "made");
         reader.join().unwrap().to_string()
+    }
+}
+
+model! {
+    /// A commit to A and one to B, which have nothing to do with each other, and two transactions that write
+    /// nothing and read both, in opposite order.
+    /// Invariant: the two agree which commit came first. Each may see neither, either or both; but if one sees
+    /// that of A alone the other doesn't see that of B alone.
+    two_looks {
+        bound: Some(2),
+        kills: [ValidateWithoutFence],
+        outcomes: [
+            "0 0, 0 0", "0 0, 0 1", "0 0, 1 0", "0 0, 1 1",
+            "0 1, 0 0", "0 1, 0 1", "0 1, 1 1",
+            "1 0, 0 0", "1 0, 1 0", "1 0, 1 1",
+            "1 1, 0 0", "1 1, 0 1", "1 1, 1 0", "1 1, 1 1",
+        ],
+    }
+    |world| {
+        let all = world.entities([0, 0]);
+        let writer = world.spawn(&all, |world, [_, b]| drop(b.replace(world.value(1))));
+        let readers = [
+            world.spawn(&all, |_, [a, b]| look_at_both(a, b)),
+            world.spawn(&all, |_, [a, b]| {
+                let [b, a] = look_at_both(b, a);
+                [a, b]
+            }),
+        ];
+        let [a, _] = &*all;
+        // Nothing gets out of its grace before this goes, which leaves less to be tried.
+        let guard = snapcell::pin();
+        drop(a.replace(world.value(1)));
+        writer.join().unwrap();
+        let seen = readers.map(|reader| reader.join().unwrap());
+        drop(guard);
+        seen.map(|[a, b]| format!("{a} {b}")).join(", ")
     }
 }
 

@@ -290,6 +290,35 @@ model! {
 }
 
 model! {
+    /// The same, where a transaction that has only read B has left something at its head. It stands for what B was
+    /// born with, but is not the first there, and what is committed over it is the third: whoever helps finds that
+    /// B has changed by nothing else.
+    /// Invariant: as before. A commit to B that is made leaves the transaction none.
+    commits_over_what_was_only_read {
+        bound: Some(3),
+        kills: [FollowCurrent],
+        covers: [Help, PublishedAbort],
+        outcomes: [
+            "made, refused refused: 10@1 10@1 7@1",
+            "refused at A, made made: 6@1 5@1 7@1",
+            "refused at B, made made: 6@1 5@1 7@1",
+        ],
+    }
+    |world| {
+        let all = world.entities([0, 0, 0]);
+        let [a, b, c] = &*all;
+        assert_eq!(write_if(world, (c, "C"), 7, (b, "B")), "made");
+        let writer = world.spawn(&all, |world, [a, b, _]| {
+            let first = commit(world, b, 5);
+            format!("{first} {}", commit(world, a, 6))
+        });
+        let mine = write_a_and_b(world, a, b);
+        let theirs = writer.join().unwrap();
+        format!("{mine}, {theirs}: {}", state(&all))
+    }
+}
+
+model! {
     /// A transaction, a commit to B and a commit to A, on a thread each.
     commits_on_two_threads {
         bound: Some(2),

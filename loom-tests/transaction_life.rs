@@ -17,11 +17,22 @@ fn bare(world: &World) -> [Entity<Value>; 2] {
     world.in_order([0, 0].map(|number| Entity::new(world.value(number))))
 }
 
-/// A transaction over A and B, while another thread commits to A, which may help. Then `end` is called with
-/// B, and the other thread may be late. What became of the two.
+/// A change of what is written blindly.
+fn replace<'e>(changes: Changes<'e>, b: &'e Entity<Value>, value: Value) -> Changes<'e> {
+    changes.replace(b, value)
+}
+
+/// A change of what is only read.
+fn require<'e>(changes: Changes<'e>, b: &'e Entity<Value>, _: Value) -> Changes<'e> {
+    changes.require(b, b.snapshot().stamp())
+}
+
+/// A transaction that writes A and, as `change` says, does something with B, while another thread commits to A,
+/// which may help. Then `end` is called with B, and the other thread may be late. What became of the two.
 fn against_a_late_helper(
     world: &World,
     [a, b]: [Entity<Value>; 2],
+    change: for<'e> fn(Changes<'e>, &'e Entity<Value>, Value) -> Changes<'e>,
     end: impl FnOnce(Entity<Value>),
 ) -> String {
     let birth = a.snapshot().stamp();
@@ -32,10 +43,8 @@ fn against_a_late_helper(
             Err(_) => "refused",
         })
     };
-    let changes = Changes::new()
-        .write(&a, birth, world.value(10))
-        .replace(&b, world.value(10));
-    let mine = match try_transaction(changes) {
+    let changes = Changes::new().write(&a, birth, world.value(10));
+    let mine = match try_transaction(change(changes, &b, world.value(10))) {
         Ok(_) => "made",
         Err(_) => "refused at A",
     };
@@ -53,10 +62,24 @@ model! {
         outcomes: ["made, refused", "refused at A, made"],
     }
     |world| {
-        against_a_late_helper(world, bare(world), |b| {
+        against_a_late_helper(world, bare(world), replace, |b| {
             drop(b.replace(world.value(11)));
             drop(b);
         })
+    }
+}
+
+model! {
+    /// The same, but the transaction only reads B, and nobody commits there.
+    /// Invariant: as before. An entity that is only read is looked at by whoever helps, too.
+    last_handle_of_what_is_only_read {
+        bound: Some(3),
+        kills: [EndDespiteHelpers, NoteOnlyWritten],
+        covers: [HelperInstall],
+        outcomes: ["made, refused", "refused at A, made"],
+    }
+    |world| {
+        against_a_late_helper(world, bare(world), require, drop)
     }
 }
 
@@ -71,7 +94,7 @@ model! {
     |world| {
         let [a, b] = bare(world);
         let watch = b.watch();
-        against_a_late_helper(world, [a, b], |b| {
+        against_a_late_helper(world, [a, b], replace, |b| {
             drop(b.replace(world.value(11)));
             drop(b);
             drop(watch);
@@ -89,7 +112,7 @@ model! {
         outcomes: ["made, refused", "refused at A, made"],
     }
     |world| {
-        against_a_late_helper(world, bare(world), |b| {
+        against_a_late_helper(world, bare(world), replace, |b| {
             drop(b.replace(world.value(11)));
             let value = b.into_inner().ok().expect("nobody else has a handle");
             assert_eq!(value.number(), 11);
@@ -114,7 +137,7 @@ model! {
             let mut context = Context::from_waker(Waker::noop());
             assert!(given_up.as_mut().poll(&mut context).is_pending());
         }
-        against_a_late_helper(world, [a, b], drop)
+        against_a_late_helper(world, [a, b], replace, drop)
     }
 }
 

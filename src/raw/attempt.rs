@@ -101,7 +101,7 @@ impl Log<'_> {
         let ops = self.ops.borrow();
         let guard = Reclaimer::pin();
         for look in 0..looks {
-            if look + 1 == looks {
+            if look + 1 == looks && !planted(Fault::ValidateWithoutFence) {
                 sync::fence(site::SNAPSHOT_FENCE);
             }
             for (index, op) in ops.list.iter().enumerate() {
@@ -201,8 +201,10 @@ impl Ops {
         let verdict = Verdict::make(self.order.len());
         for (place, &index) in self.order.iter().enumerate() {
             let op = &mut self.list[index];
-            // SAFETY: the log keeps the entity.
-            unsafe { op.stem.as_ref() }.note_transacted();
+            if !op.change.is_none() || !planted(Fault::NoteOnlyWritten) {
+                // SAFETY: the log keeps the entity.
+                unsafe { op.stem.as_ref() }.note_transacted();
+            }
             // SAFETY: (1) prepared under the guard.
             let entry = |verdict| unsafe { op.entry(verdict, time) };
             // SAFETY: (1) the verdict is new, and that long; (2) the node is the operation's.

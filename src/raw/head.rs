@@ -338,7 +338,7 @@ impl<'h, T: Send + Sync + 'static> Attempt<'h, T> {
             }
             // SAFETY: heads are never null.
             let replaced = unsafe { NonNull::new_unchecked(bare(word)) };
-            if replaced != seen {
+            if replaced != seen && !planted(Fault::FollowCurrent) {
                 // SAFETY: the guard protects it.
                 let seq = unsafe { replaced.as_ref() }.seq();
                 draft.follow(seq);

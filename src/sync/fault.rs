@@ -104,6 +104,12 @@ pub enum Fault {
     WaitAtUndecided,
     /// A transaction that waits doesn't look whether what it has read was replaced meanwhile.
     RetryWithoutSecondLook,
+    /// A transaction that writes nothing looks at what it has read once more, and there is no fence before.
+    ValidateWithoutFence,
+    /// An entity that a transaction only reads doesn't learn that it takes part in one.
+    NoteOnlyWritten,
+    /// A commit goes on from the number of what is current, where something else is at the head.
+    FollowCurrent,
     /// Whoever decides a transaction frees its verdict at once.
     FreeVerdictAtOnce,
     /// The first transaction that is about to decide stops there for good.
@@ -158,6 +164,9 @@ impl Fault {
         Fault::InstallWakesNobody,
         Fault::WaitAtUndecided,
         Fault::RetryWithoutSecondLook,
+        Fault::ValidateWithoutFence,
+        Fault::NoteOnlyWritten,
+        Fault::FollowCurrent,
         Fault::FreeVerdictAtOnce,
     ];
 }
