@@ -4,7 +4,10 @@
 
 mod support;
 
-use snapcell::{Clock, Entity, Projected, Reader, Retry, Snapshot, Stamp, UpdateError};
+use snapcell::{
+    Clock, Entity, Projected, Reader, Retry, Snapshot, Stamp, Stop, UpdateError, transaction,
+    transaction_or_abort,
+};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -642,6 +645,106 @@ fn commits_use_the_memory_of_what_they_replaced_again() {
 fn commits_use_the_memory_of_a_page_again() {
     alone(|| {
         assert_recycled::<4096>();
+    });
+}
+
+/// Has a transaction leave something at the head of an entity that stands for what is current there.
+type Leave = fn(&[Entity<u64>; 2]);
+
+/// Replaces what is current there.
+type Commit = fn(&Entity<u64>);
+
+fn write<const N: usize>(entities: [&Entity<u64>; N]) {
+    transaction(|tx| {
+        entities.iter().for_each(|entity| tx.write(*entity, 2));
+        Ok(())
+    });
+}
+
+/// A node for what it has only read.
+fn leave_a_proxy([entity, other]: &[Entity<u64>; 2]) {
+    transaction(|tx| {
+        tx.require(entity)?;
+        tx.write(other, 1);
+        Ok(())
+    });
+}
+
+/// The node of an attempt that was aborted by what happened at the other entity, where it installs last.
+fn leave_an_aborted_node([entity, other]: &[Entity<u64>; 2]) {
+    let result = transaction_or_abort(|tx| {
+        if tx.attempt() > 1 {
+            return Err(Stop::Abort(()));
+        }
+        tx.write(entity, 1);
+        tx.require(other)?;
+        // Applied when both are prepared for.
+        tx.fold(other, |n| {
+            other.replace(n + 1);
+            n + 1
+        });
+        Ok(())
+    });
+    assert_eq!(result, Err(()));
+}
+
+/// Two entities, in the order in which transactions install.
+fn two_in_order() -> [Entity<u64>; 2] {
+    let [first, second] = [0, 1].map(logical);
+    let seen = RefCell::new(Vec::new());
+    transaction(|tx| {
+        let note = |n: &u64| {
+            seen.borrow_mut().push(*n);
+            *n
+        };
+        tx.fold(&first, note);
+        tx.fold(&second, note);
+        Ok(())
+    });
+    match seen.into_inner()[..] {
+        [0, 1] => [first, second],
+        _ => [second, first],
+    }
+}
+
+/// None of it waits to be freed when it has been forgotten: only the memory tells.
+#[test]
+fn what_transactions_leave_at_heads_goes_back_when_it_is_replaced() {
+    alone(|| {
+        let ways: [(&str, Leave); 2] = [
+            ("a proxy", leave_a_proxy),
+            ("an aborted node", leave_an_aborted_node),
+        ];
+        let commits: [(&str, Commit); 3] = [
+            ("a commit", |entity| drop(entity.replace(2))),
+            ("a transaction over it alone", |entity| write([entity])),
+            ("a transaction over two", |entity| {
+                write([entity, &logical(0)])
+            }),
+        ];
+        let rounds = fewer_if_slow(5_000);
+        for (left, leave) in ways {
+            for (replaced_by, commit) in commits {
+                elsewhere(|| {
+                    let both = two_in_order();
+                    let live_after = |rounds| {
+                        for _ in 0..rounds {
+                            leave(&both);
+                            commit(&both[0]);
+                        }
+                        snapcell::reclaim();
+                        LIVE.load(Ordering::Relaxed)
+                    };
+                    let before = live_after(rounds);
+                    let grown = live_after(rounds) - before;
+                    // A header is 40 bytes.
+                    assert!(
+                        grown < 10 * rounds as isize,
+                        "{left}, replaced by {replaced_by}: {grown} bytes more after {rounds} rounds"
+                    );
+                });
+            }
+        }
     });
 }
 
