@@ -1,7 +1,7 @@
 //! Changes that were computed before: one attempt, and everything is given back where it is refused.
 
 use super::support::{Tally, Token, elsewhere, together};
-use super::{alone, fewer_if_slow, logical, overtake, percent, values, version};
+use super::{alone, fewer_if_slow, in_order, logical, overtake, percent, values, version};
 use snapcell::{
     ChangeRefusal, Changes, Clock, Entity, ManualClock, Snapshot, Stamp, snapshot_of, transaction,
     try_transaction,
@@ -66,6 +66,52 @@ fn one_wrong_stamp_refuses_all() {
                 assert_eq!(version(entity), u64::from(at == place), "as it was");
             }
             assert!(!refused.is_about(&logical(0)), "a stranger");
+        }
+    });
+}
+
+/// Where transactions install last comes first here, and types take turns. So an operation that is taken for that
+/// of another entity is seen by its number: the values are alike but for their types.
+#[test]
+fn each_value_comes_back_from_its_own_entity_though_they_came_against_the_order() {
+    alone(|| {
+        const EACH: usize = 20;
+        let ones = in_order((0..EACH).map(|_| logical(0_u64)).collect());
+        let others = in_order((0..EACH).map(|_| logical(0_i64)).collect());
+        let (gate, old) = (logical(0), Stamp::new(9, 9));
+        let numbers = || (0..EACH).rev();
+        let mut changes = Changes::new();
+        for n in numbers() {
+            changes = changes
+                .replace(&ones[n], 100 + n as u64)
+                .replace(&others[n], 200 + n as i64);
+        }
+        let refused = try_transaction(changes.require(&gate, old)).unwrap_err();
+        assert_eq!((refused.is_about(&gate), refused.index()), (true, 2 * EACH));
+        let mut changes = refused.into_changes();
+        for n in numbers() {
+            assert_eq!(changes.take(&ones[n]), Some(100 + n as u64), "its own");
+            assert_eq!(changes.take(&others[n]), Some(200 + n as i64), "its own");
+        }
+
+        // And so does what comes afterwards.
+        let mut changes = Changes::new();
+        for n in 0..EACH {
+            changes = changes
+                .replace(&others[n], 0)
+                .replace(&ones[n], 0)
+                .require(&gate, old);
+        }
+        let mut changes = try_transaction(changes).unwrap_err().into_changes();
+        for n in numbers() {
+            changes = changes.replace(&ones[n], 300 + n as u64);
+            assert_eq!(changes.take(&others[n]), Some(0));
+            changes = changes.replace(&others[n], 400 + n as i64);
+        }
+        assert_eq!(changes.len(), 2 * EACH + 1, "each once");
+        for n in 0..EACH {
+            assert_eq!(changes.take(&ones[n]), Some(300 + n as u64), "its own");
+            assert_eq!(changes.take(&others[n]), Some(400 + n as i64), "its own");
         }
     });
 }
