@@ -164,12 +164,16 @@ impl Ops {
                 last = Some(op.stem);
             }
         }
-        if !is_sorted && !planted(Fault::Unsorted) {
-            match &mut order[..] {
-                // The most common case, without a call.
-                [first, second] => mem::swap(first, second),
-                all => all.sort_unstable_by_key(|&index| list[index].stem),
+        let is_to_be_sorted = !is_sorted && !planted(Fault::Unsorted);
+        match &mut order[..] {
+            // The most common case, without a branch that nobody can predict.
+            [first, second] => {
+                let flip = (*first ^ *second) * usize::from(is_to_be_sorted);
+                *first ^= flip;
+                *second ^= flip;
             }
+            all if is_to_be_sorted => all.sort_unstable_by_key(|&index| list[index].stem),
+            _ => {}
         }
         installs.then_some(Census { needs_clock })
     }
