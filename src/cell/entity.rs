@@ -342,8 +342,9 @@ impl<T: Send + Sync + 'static> Builder<T> {
     }
 
     /// Refuses values: `validate` looks at each before it is published, the first one included, and
-    /// may return an error of yours. It runs under a guard, so keep it short. If it panics, nothing
-    /// is published.
+    /// may return an error of yours. It may run under a guard, so keep it short. If it panics, nothing
+    /// is published. [`Transaction::update`](crate::Transaction::update) and `fold` don't ask it; they
+    /// are there only if the error is one that can't be.
     ///
     /// Default: every value is fine.
     pub fn validate<E: 'static>(

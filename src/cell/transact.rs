@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 ///
 /// # Linearization
 /// The exchange on the verdict. Of a single entity that is written, and nothing else read, the one on its
-/// head. Of one that writes nothing, the fence before its last look.
+/// head. Of one that writes nothing, the fence before its last look; of a single read, that read.
 /// # Progress
 /// Lock-free, if `body` ends and doesn't wait: an attempt fails only because another commit succeeded, or
 /// because one with a part in it got ahead. One transaction may lose again and again, the more likely the

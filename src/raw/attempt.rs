@@ -1,8 +1,8 @@
 //! How a transaction tries to commit.
 //!
-//! Under one guard: look at what there is to be done and in which order, load all heads and compare what is
-//! current with what was read, make what is to be installed, and have the verdict decide
-//! (`verdict.rs`). What loses gives the values back for the next attempt.
+//! Look at what there is to be done and in which order. Then, under one guard, load all heads and compare what
+//! is current with what was read, make what is to be installed, and have the verdict decide (`verdict.rs`). What
+//! loses gives the values back for the next attempt.
 
 use super::drive::{self, Outcome, Role, Settled};
 use super::log::Log;

@@ -58,7 +58,8 @@ impl<T: Send + Sync + 'static> Head<T> {
         &self.word
     }
 
-    /// The current node. Wait-free: one load, and two more where a transaction is under way.
+    /// The current node. Wait-free: one load; one more where a transaction was the last to change it, and two
+    /// where one is under way.
     #[inline]
     pub(crate) fn load<'g>(&'g self, _guard: &'g Guard) -> Seen<'g, T> {
         // SAFETY: (1) loaded under the guard.

@@ -450,11 +450,13 @@ impl<'e> Log<'e> {
     {
         let ops = self.ops.get_mut();
         let index = ops.find(handle.stem())?;
-        let change = &mut ops.list[index].change;
-        if change.folds_len > 0 {
+        let op = &mut ops.list[index];
+        if op.change.folds_len > 0 {
             return None;
         }
-        let draft = NonNull::new(mem::replace(&mut change.draft, ptr::null_mut()))?;
+        // An attempt that failed may have left one.
+        op.prepared.stamp = Prepared::NOTHING.stamp;
+        let draft = NonNull::new(mem::replace(&mut op.change.draft, ptr::null_mut()))?;
         // SAFETY: (1) it was the operation's, of a `T`, and is not published.
         Some(unsafe { Draft::<T>::from_raw(Node::of(draft)) }.empty().0)
     }

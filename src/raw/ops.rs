@@ -59,7 +59,8 @@ pub(super) fn give_spare(mut ops: Box<RefCell<Ops>>) {
 pub(super) struct Ops {
     /// In the order in which they came.
     pub(super) list: Vec<Op>,
-    /// Those that take part in an attempt, in the order of their entities' addresses.
+    /// Those that take part in the attempt, in the order of their entities' addresses. What an earlier one has
+    /// left here means nothing.
     pub(super) order: Vec<usize>,
     /// Where each is, when there are many. Made when it is asked for.
     pub(super) places: Option<HashMap<NonNull<Stem>, usize>>,

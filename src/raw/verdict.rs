@@ -197,8 +197,8 @@ pub(super) unsafe fn current(word: *mut Header) -> NonNull<Header> {
 
 /// The same, unless a verdict or a predecessor has to be looked at: then the node and its link.
 ///
-/// In line, since it is a load and two tests where a transaction was the last to change the entity, and one
-/// test where not.
+/// In line, since it is a load and three tests where a transaction was the last to change the entity, and one
+/// test of a word without a mark.
 ///
 /// # Safety
 /// As [`current`].

@@ -143,7 +143,7 @@ sites! {
     VERDICT_CAS: CompareExchange Release / Relaxed, pairs with "VERDICT_LOAD", models ["transaction::two_loads", "transaction::two_loads_under_one_guard", "moment::a_transaction"] / [],
         "Everything is installed before the verdict says so. Whoever comes too late has seen the heads itself.";
     SNAPSHOT_FENCE: Fence SeqCst, pairs with "SNAPSHOT_FENCE", models ["moment::two_moments"],
-        "Between the two looks of a snapshot of several entities, so that all such snapshots agree on one order.";
+        "Before the last look of a snapshot of several entities, and of a transaction that writes nothing, so that all of these agree on one order.";
     TRANSACTED_LOAD: Load Relaxed, pairs with "-", models [],
         "The bit was set through a handle, and so before the end; or whoever asks is about to set it.";
     TRANSACTED_SET: ReadModifyWrite Relaxed, pairs with "-", models [],
