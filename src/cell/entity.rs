@@ -140,7 +140,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
     /// replaces can be freed.
     ///
     /// # Linearization
-    /// The load of the head.
+    /// As [`load`](Entity::load).
     /// # Progress
     /// As good as [`pin`](crate::pin), and then wait-free.
     #[inline]
@@ -152,7 +152,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         }
     }
 
-    /// Out of line, and the last call: then the common case needs no register for afterwards.
+    /// Looks again, out of line, and as the last call: then the common case needs no register for afterwards.
     #[cold]
     #[inline(never)]
     fn read_tentative<R>(&self, guard: reclaim::Guard, look: impl FnOnce(&T) -> R) -> R {
