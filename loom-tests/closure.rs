@@ -1,5 +1,6 @@
 //! Closures of transactions, against each other and against changes that were computed before.
 
+use crate::moment::looks_in_opposite_order;
 use crate::support::{Value, World, model};
 use crate::transaction::{state, write_a_and_b};
 use snapcell::{Entity, Stop, transaction, transaction_or_abort};
@@ -86,23 +87,7 @@ model! {
         ],
     }
     |world| {
-        let all = world.entities([0, 0]);
-        let writer = world.spawn(&all, |world, [_, b]| drop(b.replace(world.value(1))));
-        let readers = [
-            world.spawn(&all, |_, [a, b]| look_at_both(a, b)),
-            world.spawn(&all, |_, [a, b]| {
-                let [b, a] = look_at_both(b, a);
-                [a, b]
-            }),
-        ];
-        let [a, _] = &*all;
-        // Nothing gets out of its grace before this goes, which leaves less to be tried.
-        let guard = snapcell::pin();
-        drop(a.replace(world.value(1)));
-        writer.join().unwrap();
-        let seen = readers.map(|reader| reader.join().unwrap());
-        drop(guard);
-        seen.map(|[a, b]| format!("{a} {b}")).join(", ")
+        looks_in_opposite_order(world, look_at_both)
     }
 }
 

@@ -7,10 +7,14 @@ use crate::transaction::{commit, state, write_a_and_b};
 use snapcell::{Entity, snapshot_of};
 
 /// What two entities are at one instant.
-fn both(a: &Entity<Value>, b: &Entity<Value>) -> String {
+fn both(a: &Entity<Value>, b: &Entity<Value>) -> [u32; 2] {
     let moment = snapshot_of((a, b));
     let (a, b) = &*moment;
-    format!("{} {}", a.number(), b.number())
+    [a.number(), b.number()]
+}
+
+fn shown([a, b]: [u32; 2]) -> String {
+    format!("{a} {b}")
 }
 
 /// Replaces the value of an entity.
@@ -27,7 +31,7 @@ model! {
     }
     |world| {
         let all = world.entities([0, 0]);
-        let reader = world.spawn(&all, |_, [a, b]| both(a, b));
+        let reader = world.spawn(&all, |_, [a, b]| shown(both(a, b)));
         let [a, b] = &*all;
         assert_eq!(write_a_and_b(world, a, b), "made");
         reader.join().unwrap()
@@ -51,7 +55,7 @@ model! {
     |world| {
         let all = world.entities([0, 0]);
         let writer = world.spawn(&all, |world, [a, _]| commit(world, a, 5));
-        let reader = world.spawn(&all, |_, [a, b]| both(a, b));
+        let reader = world.spawn(&all, |_, [a, b]| shown(both(a, b)));
         let [a, b] = &*all;
         let mine = write_a_and_b(world, a, b);
         let (theirs, seen) = (writer.join().unwrap(), reader.join().unwrap());
@@ -74,24 +78,33 @@ model! {
         ],
     }
     |world| {
-        let all = world.entities([0, 0]);
-        let writer = world.spawn(&all, |world, [_, b]| replace(world, b, 1));
-        let readers = [
-            world.spawn(&all, |_, [a, b]| both(a, b)),
-            world.spawn(&all, |_, [a, b]| {
-                let seen = both(b, a);
-                seen.chars().rev().collect()
-            }),
-        ];
-        let [a, _] = &*all;
-        // Nothing gets out of its grace before this goes, which leaves less to be tried.
-        let guard = snapcell::pin();
-        replace(world, a, 1);
-        writer.join().unwrap();
-        let seen = readers.map(|reader| reader.join().unwrap()).join(", ");
-        drop(guard);
-        seen
+        looks_in_opposite_order(world, both)
     }
+}
+
+/// Commits to A and to B, which have nothing to do with each other, while two threads look at both by
+/// `look`, in opposite order. What they see.
+pub(crate) fn looks_in_opposite_order(
+    world: &World,
+    look: fn(&Entity<Value>, &Entity<Value>) -> [u32; 2],
+) -> String {
+    let all = world.entities([0, 0]);
+    let writer = world.spawn(&all, |world, [_, b]| replace(world, b, 1));
+    let readers = [
+        world.spawn(&all, move |_, [a, b]| look(a, b)),
+        world.spawn(&all, move |_, [a, b]| {
+            let [b, a] = look(b, a);
+            [a, b]
+        }),
+    ];
+    let [a, _] = &*all;
+    // Nothing gets out of its grace before this goes, which leaves less to be tried.
+    let guard = snapcell::pin();
+    replace(world, a, 1);
+    writer.join().unwrap();
+    let seen = readers.map(|reader| shown(reader.join().unwrap()));
+    drop(guard);
+    seen.join(", ")
 }
 
 model! {
@@ -104,7 +117,7 @@ model! {
     }
     |world| {
         let all = world.entities([0, 0]);
-        let reader = world.spawn(&all, |_, [a, b]| both(a, b));
+        let reader = world.spawn(&all, |_, [a, b]| shown(both(a, b)));
         let [a, b] = &*all;
         for number in 1..=2 {
             replace(world, a, number);
