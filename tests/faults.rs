@@ -22,6 +22,9 @@ mod probes;
 #[cfg(snapcell_fault)]
 #[allow(dead_code, reason = "this test needs little of what others share")]
 mod support;
+#[cfg(snapcell_fault)]
+#[path = "support/tracked.rs"]
+mod tracked;
 
 /// The environment's RUSTFLAGS take the place of the alias's, and then the tests below aren't there.
 #[cfg(not(snapcell_fault))]
@@ -36,7 +39,7 @@ fn the_build_is_the_one_that_was_asked_for() {
 #[cfg(snapcell_fault)]
 mod planted {
     use super::laws::{Config, run};
-    use super::payload::Tracked;
+    use super::tracked::Tracked;
     use super::{probes, stopped};
     use snapcell::internals::Fault;
     use std::env;

@@ -16,6 +16,10 @@
 //! invisible. So the threads here meet at flags of this file's own, and come to life one by one:
 //! whatever is made once, or entered into a list, is so before others look.
 
+#[path = "support/payload.rs"]
+mod payload;
+
+use payload::Payload;
 use snapcell::{
     Changes, Clock, Entity, Projected, Restart, Snapshot, Stop, Transact, Transaction, snapshot_of,
     transaction, transaction_or_abort, try_transaction,
@@ -99,45 +103,17 @@ fn wait_until(condition: impl Fn() -> bool) {
     }
 }
 
-/// A number in some shape.
-trait Payload: Send + Sync + 'static {
-    fn make(number: u64) -> Self;
-    fn number(&self) -> u64;
-}
-
-impl Payload for u64 {
-    fn make(number: u64) -> Self {
-        number
-    }
-
-    fn number(&self) -> u64 {
-        *self
-    }
-}
-
-impl Payload for String {
-    fn make(number: u64) -> Self {
-        number.to_string()
-    }
-
-    fn number(&self) -> u64 {
-        self.parse().expect("only numbers are written")
-    }
-}
-
 /// Aligned to more than the pool's blocks: it comes from the allocator itself.
 #[repr(align(128))]
 struct Line([u64; 16]);
 
 impl Payload for Line {
     fn make(number: u64) -> Self {
-        Line([number; 16])
+        Line(Payload::make(number))
     }
 
     fn number(&self) -> u64 {
-        let number = self.0[0];
-        assert!(self.0.iter().all(|part| *part == number), "{:?}", self.0);
-        number
+        self.0.number()
     }
 }
 

@@ -10,14 +10,17 @@ mod laws;
 mod payload;
 #[allow(dead_code, reason = "this test needs little of what others share")]
 mod support;
+#[path = "support/tracked.rs"]
+mod tracked;
 
 use laws::{Config, Report, join, run};
-use payload::{Payload, Tracked, alone};
+use payload::Payload;
 use snapcell::{Entity, Snapshot};
 use std::array;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+use tracked::{Tracked, alone};
 
 type Run = fn(&Config) -> Report;
 

@@ -26,14 +26,17 @@ mod record;
 mod support;
 #[path = "transaction_stress/tamper.rs"]
 mod tamper;
+#[path = "support/tracked.rs"]
+mod tracked;
 
 use fastrand::Rng;
 use history::{History, Record, State};
 use money::{Config, Report};
-use payload::{Payload, Tracked};
+use payload::Payload;
 use race::Seed;
 use record::{Flaw, Setup, record};
 use std::collections::BTreeMap;
+use tracked::Tracked;
 
 /// Runs a probe, and again if nobody was in anybody's way.
 fn until_exercised(name: &str, run: impl Fn(u64) -> usize) {
@@ -320,7 +323,7 @@ impl Coverage {
 /// A history that is complete, by the numbers too.
 fn recorded(setup: &Setup, seed: u64) -> impl Iterator<Item = History> {
     // Others count what waits to be freed in the whole process.
-    let histories = payload::alone(|| record(setup, seed));
+    let histories = tracked::alone(|| record(setup, seed));
     histories.into_iter().map(|mut history| {
         if let Err(violation) = history.look_up() {
             panic!("not serializable: {violation}\n{history}");
@@ -522,7 +525,7 @@ fn is_noticed(flaw: Flaw) {
             flaw,
             ..SMALL
         };
-        for mut history in payload::alone(|| record(&setup, seed.of(tried as u64))) {
+        for mut history in tracked::alone(|| record(&setup, seed.of(tried as u64))) {
             tried += 1;
             let looked_up = history.look_up();
             let by_graph = looked_up.and_then(|()| history.judge_by_graph());

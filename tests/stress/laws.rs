@@ -14,7 +14,8 @@
 //!
 //! A broken law panics with a sentence that begins with `broken law`.
 
-use super::payload::{Payload, alone};
+use super::payload::Payload;
+use super::tracked::alone;
 use snapcell::{
     Clock, CommitError, Committed, Entity, Reader, Retry, Snapshot, Stamp, UpdateError,
 };

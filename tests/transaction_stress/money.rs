@@ -8,9 +8,10 @@
 //! 4. whatever panics, gives up, is refused or runs out of attempts has changed nothing;
 //! 5. at the end each value was dropped once, and nothing waits to be freed.
 
-use super::payload::{Payload, alone};
+use super::payload::Payload;
 use super::planned::{PLANNED, plan, silence_what_is_planned};
 use super::probes::at_once;
+use super::tracked::alone;
 use fastrand::Rng;
 use snapcell::{
     Changes, Clock, Entity, Retry, Stop, Transact, Transaction, TransactionError, snapshot_of,

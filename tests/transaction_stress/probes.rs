@@ -1,7 +1,8 @@
 //! Probes: runs in which one kind of mistake would show at once.
 
-use super::payload::{Payload, Tracked, alone};
+use super::payload::Payload;
 use super::support::together;
+use super::tracked::{Tracked, alone};
 use fastrand::Rng;
 use snapcell::{
     Changes, Entity, Snapshot, snapshot_of, transaction, transaction_or_abort, try_transaction,
