@@ -13,11 +13,12 @@
 //! The operation, until the transaction is committed. An aborted attempt may have shown its nodes to
 //! others, who don't look at values of what isn't current; so the value moves to another node.
 
+use super::alternative::Saved;
 use super::attempt::Attempted;
 use super::block::Handle;
 use super::end;
 use super::node::{Draft, Header, Held, Node, Seen};
-use super::op::{Change, Folds, GONE, Prepared, Saved, draft_of};
+use super::op::{Change, Folds, Prepared, draft_of};
 use super::ops::{Ops, give_spare, take_spare};
 use super::reclaim::{Reclaim, Reclaimer};
 use crate::clock::Reading;
@@ -362,44 +363,6 @@ impl<'e> Log<'e> {
                 of: op.of,
                 change: before,
             });
-        }
-    }
-
-    /// Begins an alternative; what it changes can be undone from here on.
-    pub(crate) fn begin_alternative(&self) -> usize {
-        let mut ops = self.ops.borrow_mut();
-        ops.depth += 1;
-        ops.journal.len()
-    }
-
-    /// Ends an alternative, and undoes its changes if it is to be.
-    pub(crate) fn end_alternative(&self, mark: usize, undo: bool) {
-        let mut ops = self.ops.borrow_mut();
-        let ops = &mut *ops;
-        ops.depth -= 1;
-        if !undo {
-            return;
-        }
-        let undone = ops.journal.split_off(mark);
-        for mut saved in undone.into_iter().rev() {
-            if saved.index == GONE {
-                ops.journal.push(saved);
-                continue;
-            }
-            let op = &mut ops.list[saved.index];
-            let change = &mut op.change;
-            if saved.change.folds.is_null()
-                && saved.change.draft.is_null()
-                && !change.folds.is_null()
-            {
-                // Only closures were added.
-                change.folds_len = saved.change.folds_len;
-                continue;
-            }
-            mem::swap(change, &mut saved.change);
-            // It may have been lent, so it goes when all goes.
-            saved.index = GONE;
-            ops.journal.push(saved);
         }
     }
 

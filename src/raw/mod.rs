@@ -4,6 +4,7 @@
 //! owned or borrowed values that can't be misused: a [`Draft`] is a node that nobody else knows, a
 //! [`Seen`] is one that a guard protects, a [`Held`] one that a count keeps.
 
+mod alternative;
 mod attempt;
 mod block;
 mod crier;

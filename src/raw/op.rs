@@ -93,24 +93,6 @@ impl Prepared {
     };
 }
 
-/// A change that was written over.
-pub(super) struct Saved {
-    pub(super) index: usize,
-    pub(super) of: &'static OfType,
-    pub(super) change: Change,
-}
-
-/// When nothing is lent any more.
-impl Drop for Saved {
-    fn drop(&mut self) {
-        // SAFETY: (1) nothing is lent.
-        unsafe { self.of.drop_change(self.change) };
-    }
-}
-
-/// Of what was undone.
-pub(super) const GONE: usize = usize::MAX;
-
 /// What has to be done with what an operation points to.
 pub(super) struct OfType {
     pub(super) kind: Kind,

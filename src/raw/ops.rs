@@ -1,9 +1,10 @@
 //! The operations of a transaction: one for each entity.
 
+use super::alternative::Saved;
 use super::block::Stem;
 use super::log::{Overtaken, Target};
 use super::node::Header;
-use super::op::{Change, Erased, OfType, Op, Prepared, Saved};
+use super::op::{Change, Erased, OfType, Op, Prepared};
 use super::reclaim::Guard;
 use crate::stamp::Stamp;
 use crate::sync::per_thread;
