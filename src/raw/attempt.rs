@@ -47,13 +47,14 @@ impl Log<'_> {
     /// seen to be current together; twice, if it comes from elsewhere.
     ///
     /// # Linearization
-    /// The exchange on the verdict; that on the head, of a single change; the fence, if nothing changes.
+    /// The exchange on the verdict; that on the head, of a single change; the fence, if nothing changes, or
+    /// the one read, if that is all.
     pub(crate) fn attempt(&mut self, looks: usize) -> Attempted {
         let ops = self.ops.get_mut();
         if let Some(refused) = ops.contradiction() {
             return refused;
         }
-        let Some(census) = ops.census() else {
+        let Some(needs_clock) = ops.census() else {
             return match self.reads() {
                 0 => Attempted::Committed,
                 // One alone was current when it was read.
@@ -63,7 +64,7 @@ impl Log<'_> {
         };
         Reclaimer::release_some();
         // Before the heads are loaded.
-        let now = if census.needs_clock {
+        let now = if needs_clock {
             Clock::default().reading()
         } else {
             Reading::Next
@@ -144,9 +145,10 @@ impl Ops {
     }
 
     /// Finds out which operations do something, and in which order: that in which all transactions
-    /// install theirs. `None` if nothing is to be installed.
+    /// install theirs. Whether any needs the clock that all entities share that have none of their own. `None`
+    /// if nothing is to be installed.
     #[inline]
-    pub(super) fn census(&mut self) -> Option<Census> {
+    pub(super) fn census(&mut self) -> Option<bool> {
         let Ops { list, order, .. } = self;
         let (mut installs, mut needs_clock, mut is_sorted) = (false, false, true);
         let mut last = None;
@@ -175,7 +177,7 @@ impl Ops {
             all if is_to_be_sorted => all.sort_unstable_by_key(|&index| list[index].stem),
             _ => {}
         }
-        installs.then_some(Census { needs_clock })
+        installs.then_some(needs_clock)
     }
 
     /// Loads all heads, and compares what is current with what is expected. The time of the commit.
@@ -234,12 +236,6 @@ impl Ops {
         }
         Attempted::Lost
     }
-}
-
-/// What there is to be done.
-pub(super) struct Census {
-    /// Whether the clock is needed that all entities share that have none of their own.
-    needs_clock: bool,
 }
 
 impl Op {

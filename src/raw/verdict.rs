@@ -132,10 +132,8 @@ pub(super) struct Resolved {
 /// 1. `node` was loaded, with the tentative mark, from a head, under a guard that still lives.
 #[inline]
 pub(super) unsafe fn resolve(node: NonNull<Header>) -> Resolved {
-    // SAFETY: (1) the guard protects it.
-    let header = unsafe { node.as_ref() };
-    header.look();
-    let link = header.link.load(site::LINK_LOAD);
+    // SAFETY: (1).
+    let link = unsafe { link_of(node) };
     if link.is_null() {
         return Resolved {
             current: node,
@@ -146,10 +144,20 @@ pub(super) unsafe fn resolve(node: NonNull<Header>) -> Resolved {
     unsafe { resolve_by(node, link) }
 }
 
-/// As above, with a link that is not null.
+/// # Safety
+/// As above.
+#[inline(always)]
+unsafe fn link_of(node: NonNull<Header>) -> *mut () {
+    // SAFETY: (1) the guard protects it.
+    let header = unsafe { node.as_ref() };
+    header.look();
+    header.link.load(site::LINK_LOAD)
+}
+
+/// As [`resolve`], with a link that is not null.
 ///
 /// # Safety
-/// 1. As above, and the link was loaded from the node then.
+/// 1. As there, and the link was loaded from the node then.
 #[cold]
 #[inline(never)]
 unsafe fn resolve_by(node: NonNull<Header>, link: *mut ()) -> Resolved {
@@ -213,10 +221,8 @@ pub(super) unsafe fn current_at_once(
     // SAFETY: as above.
     let node = unsafe { NonNull::new_unchecked(bare(word)) };
     if has(word, TENTATIVE) {
-        // SAFETY: (1) the guard protects it.
-        let header = unsafe { node.as_ref() };
-        header.look();
-        let link = header.link.load(site::LINK_LOAD);
+        // SAFETY: (1) with the mark, just now.
+        let link = unsafe { link_of(node) };
         if !link.is_null() {
             return Err((node, link));
         }
