@@ -17,6 +17,7 @@ use std::str::FromStr;
 /// | field | version  | time, ns since the origin of the clock  |
 ///
 /// The version is 0 at birth and grows by one with every commit, so it is the number of commits.
+/// (One born at version `u64::MAX` and time `u64::MAX` counts as not born yet: its first commit has version 0.)
 /// The time never goes backwards along one entity. Two equal stamps *of one entity* are the same
 /// snapshot; stamps of different entities may coincide, and
 /// [`Entity::try_commit_on`](crate::Entity::try_commit_on) is the check that they can't fool.
@@ -44,6 +45,9 @@ pub struct Stamp {
 const _: () = assert!(size_of::<Stamp>() == 16, "a stamp is one 128-bit word");
 
 impl Stamp {
+    /// That of an entity which nobody has given a value yet: its first commit has version 0.
+    pub(crate) const UNBORN: Stamp = Stamp::new(u64::MAX, u64::MAX);
+
     /// Puts a stamp together, as it was read from somewhere; `time` is in nanoseconds.
     #[must_use]
     #[inline]
@@ -85,13 +89,43 @@ impl Stamp {
     /// The stamp of the next commit, or `None` where the version is at its end.
     #[inline]
     pub(crate) fn next(self, reading: Reading) -> Option<Self> {
-        let version = self
-            .version
-            .checked_add(u64::from(!planted(Fault::KeepVersion)))?;
-        Some(Stamp {
-            version,
-            time: reading.after(self.time),
-        })
+        let one = u64::from(!planted(Fault::KeepVersion));
+        match self.version.checked_add(one) {
+            Some(version) => Some(Stamp {
+                version,
+                time: reading.after(self.time),
+            }),
+            None => self.first(reading),
+        }
+    }
+
+    /// The version of the next commit, where there is one.
+    #[inline]
+    pub(crate) fn next_version(self) -> u64 {
+        let one = u64::from(!planted(Fault::KeepVersion));
+        self.version.wrapping_add(one)
+    }
+
+    /// The time of the next commit, if that depends on nothing else, or `None` where the version is at its
+    /// end.
+    #[inline]
+    pub(crate) fn next_time(self, reading: Reading) -> Option<u64> {
+        if self.version == u64::MAX {
+            return Some(self.first(reading)?.time);
+        }
+        Some(reading.after(self.time))
+    }
+
+    /// The time before which nothing can be committed that follows from this.
+    #[inline]
+    pub(crate) fn earliest(self) -> u64 {
+        if self == Stamp::UNBORN { 0 } else { self.time }
+    }
+
+    /// The version is at its end, or hasn't begun.
+    #[cold]
+    fn first(self, reading: Reading) -> Option<Self> {
+        (self == Stamp::UNBORN).then(|| Stamp::new(0, reading.at_birth()))
     }
 }
 

@@ -779,6 +779,32 @@ fn a_clock_at_its_end_stays_there_and_commits_go_on() {
 }
 
 #[test]
+fn an_entity_that_is_not_born_yet_gets_version_0_and_the_time_of_its_first_commit() {
+    alone(|| {
+        let unborn = Stamp::new(u64::MAX, u64::MAX);
+        let clock = ManualClock::new();
+        clock.set(Duration::from_nanos(7));
+        let built = |clock| Entity::builder(0).clock(clock).born(unborn).build();
+        let entity = built(Clock::manual(&clock));
+        assert_eq!(entity.snapshot().stamp(), unborn);
+        assert_eq!(entity.replace(1).stamp(), Stamp::new(0, 7));
+        assert_eq!(
+            entity.replace(2).stamp(),
+            Stamp::new(1, 7),
+            "and then as all"
+        );
+        let entity = built(Clock::logical());
+        assert_eq!(
+            entity.try_commit(unborn, 1).unwrap().stamp(),
+            Stamp::new(0, 0)
+        );
+        let entity = built(Clock::logical());
+        assert_eq!(entity.update(|n| n + 1).stamp(), Stamp::new(0, 0));
+        assert_eq!(entity.update(|n| n + 1).stamp(), Stamp::new(1, 1));
+    });
+}
+
+#[test]
 fn advancing_a_clock_moves_it_forward_and_not_past_its_end() {
     alone(|| {
         let clock = ManualClock::new();

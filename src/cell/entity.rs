@@ -372,6 +372,9 @@ impl<T: Send + Sync + 'static, E: 'static> Builder<T, E> {
 
     /// The stamp of the first snapshot, for an entity that is restored from somewhere. Default:
     /// version 0, and the clock's time.
+    ///
+    /// Version `u64::MAX` at time `u64::MAX` says that what the entity begins with is not one of its values:
+    /// the first commit has version 0, and the time that its clock says then.
     pub fn born(mut self, stamp: Stamp) -> Self {
         self.born = Some(stamp);
         self

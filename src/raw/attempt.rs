@@ -191,12 +191,15 @@ impl Ops {
                 expected: op.mismatch(found).unwrap_or(found),
                 found,
             })?;
-            if !op.change.is_none() {
-                if found.version() == u64::MAX {
-                    return Err(Attempted::VersionLimit { index, found });
+            // Not before what was only read, either: all that it follows from comes first.
+            time = if op.change.is_none() {
+                found.earliest().max(time)
+            } else {
+                match found.next_time(op.reading.unwrap_or(now)) {
+                    Some(next) => next.max(time),
+                    None => return Err(Attempted::VersionLimit { index, found }),
                 }
-                time = op.reading.unwrap_or(now).after(found.time()).max(time);
-            }
+            };
         }
         Ok(time)
     }
@@ -297,10 +300,10 @@ impl Op {
         };
         // SAFETY: (1).
         let found = unsafe { current.as_ref() }.stamp();
-        let version = found.version() + u64::from(!planted(Fault::KeepVersion));
-        self.prepared.stamp = Stamp::new(version, time);
+        let stamp = Stamp::new(found.next_version(), time);
+        self.prepared.stamp = stamp;
         // SAFETY: the draft is the operation's, and nobody else refers to it.
-        unsafe { draft.as_mut() }.place(Place::new(Stamp::new(version, time), seq));
+        unsafe { draft.as_mut() }.place(Place::new(stamp, seq));
         draft
     }
 

@@ -88,7 +88,8 @@ impl Prepared {
     pub(super) const NOTHING: Prepared = Prepared {
         word: ptr::null_mut(),
         current: NonNull::dangling(),
-        stamp: Stamp::new(0, 0),
+        // No commit has it: not the first one of an entity that was not born yet, either.
+        stamp: Stamp::UNBORN,
         node: NonNull::dangling(),
     };
 }

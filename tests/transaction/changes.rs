@@ -391,6 +391,64 @@ fn an_entity_at_its_last_version_refuses_and_gives_back() {
     });
 }
 
+#[test]
+fn an_entity_that_is_not_born_yet_is_born_by_a_transaction_at_the_time_of_that() {
+    alone(|| {
+        let unborn = Stamp::new(u64::MAX, u64::MAX);
+        let clock = ManualClock::new();
+        clock.set(Duration::from_nanos(40));
+        let built = |clock| Entity::builder(0).clock(clock).born(unborn).build();
+        let [first, second] = [Clock::manual(&clock), Clock::logical()].map(built);
+        let other = logical(0);
+        let changes = Changes::new()
+            .write(&first, unborn, 1)
+            .replace(&second, 1)
+            .replace(&other, 1);
+        let done = try_transaction(changes).unwrap();
+        let got = [&first, &second, &other].map(|entity| done.stamp(entity));
+        let times = [(0, 40), (0, 40), (1, 40)];
+        assert_eq!(got, times.map(|(v, t)| Some(Stamp::new(v, t))));
+        drop(done);
+        // Alone, and at time 0: that it was changed is said all the same.
+        let alone = built(Clock::logical());
+        let done = try_transaction(Changes::new().replace(&alone, 1)).unwrap();
+        assert_eq!(done.stamp(&alone), Some(Stamp::new(0, 0)));
+        drop(done);
+        // Whoever only reads one doesn't get its time.
+        let waiting = built(Clock::logical());
+        transaction(|tx| {
+            let read = tx.get(&waiting)?;
+            tx.write(&other, read);
+            Ok(())
+        });
+        assert_eq!(
+            (stamp(&waiting), stamp(&other)),
+            (unborn, Stamp::new(2, 41))
+        );
+    });
+}
+
+#[test]
+fn what_is_written_is_not_earlier_than_what_was_only_read() {
+    alone(|| {
+        let (early, late) = (logical(0), logical(0));
+        for n in 1..=5 {
+            late.replace(n);
+        }
+        transaction(|tx| tx.get(&late).map(|n| tx.write(&early, n)));
+        assert_eq!(stamp(&early), Stamp::new(1, 5));
+        late.replace(6);
+        let changes = Changes::new()
+            .replace(&early, 6)
+            .require(&late, stamp(&late));
+        assert!(try_transaction(changes).is_ok());
+        assert_eq!(
+            (stamp(&early), stamp(&late)),
+            (Stamp::new(2, 6), Stamp::new(6, 6))
+        );
+    });
+}
+
 // Entities as they are given.
 
 #[test]
