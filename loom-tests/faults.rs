@@ -102,6 +102,14 @@ const MODELS: &[&Model] = &[
     &crate::transaction_wait::retry_against_a_commit::MODEL,
     &crate::transaction_wait::retry_against_a_transaction::MODEL,
     &crate::transaction_wait::a_task::MODEL,
+    &crate::history::a_commit::MODEL,
+    &crate::history::two_commits::MODEL,
+    &crate::history::two_commits_and_a_reader::MODEL,
+    &crate::history::found_without_the_head::MODEL,
+    &crate::history::a_transaction::MODEL,
+    &crate::history::a_transaction_and_a_commit::MODEL,
+    &crate::history::let_go::MODEL,
+    &crate::history::a_history_of_two::MODEL,
 ];
 
 /// Weaker orderings that no model notices, each explained in the table. None so far.
@@ -131,6 +139,7 @@ fn each_model_is_in_the_list_once() {
         include_str!("end.rs"),
         include_str!("exit.rs"),
         include_str!("gate.rs"),
+        include_str!("history.rs"),
         include_str!("pool.rs"),
         include_str!("read.rs"),
         include_str!("reader.rs"),

@@ -18,6 +18,7 @@
 //! | `end` | the end of an entity |
 //! | `wait` | those who wait against commits, each other, and the end |
 //! | `transaction` | transactions against commits, looks and each other |
+//! | `history` | commits and transactions against those who look back |
 //! | `moment` | snapshots of several entities against commits and transactions |
 //! | `closure` | closures of transactions, which read as well |
 //! | `transaction_life` | transactions against the end of entities, and memory that is used again |
@@ -31,6 +32,7 @@ mod end;
 mod exit;
 mod faults;
 mod gate;
+mod history;
 mod moment;
 mod pool;
 mod read;

@@ -44,6 +44,11 @@
 //! [`snapshot_of`] to look. Parts of a transaction are functions that take `&Transaction`;
 //! [patterns](guide::patterns) has a table of which to take. A thread that is stopped in the middle of one stops nobody: others finish it.
 //!
+//! # What was it before?
+//! An entity that is built with [`Retain::All`], or [`Retain::last`], keeps its former snapshots:
+//! [`history`](Entity::history), [`at`](Entity::at) a version, [`as_of`](Entity::as_of) a time, and
+//! [`snapshot_as_of`] for several entities.
+//!
 //! # Which wait?
 //! [`changed`](Entity::changed) and [`wait_for`](Entity::wait_for) for one condition, awaited or
 //! blocking; a [`Watch`] to follow an entity without keeping it open;
@@ -82,10 +87,11 @@ mod sync;
 
 pub use cell::{
     Builder, Callback, ChangeRefusal, Changes, Closed, CommitError, Committed, Entities, Entity,
-    Guard, Invalid, Lag, Loaded, Merge, Moment, Projected, Reader, Refusal, Refused, Restart,
-    Restarts, Retry, Snapshot, Stop, Target, TimedOut, Transact, Transacted, Transacting,
-    Transaction, TransactionError, UpdateError, Updated, Waiting, Watch, destructor_panics, pin,
-    reclaim, reclamation_lag, snapshot_of, transaction, transaction_or_abort, try_transaction,
+    Guard, History, Invalid, Lag, Loaded, Merge, Missing, Moment, Projected, Reader, Refusal,
+    Refused, Restart, Restarts, Retain, Retry, Snapshot, Stop, Target, TimedOut, Transact,
+    Transacted, Transacting, Transaction, TransactionError, UpdateError, Updated, Waiting, Watch,
+    destructor_panics, pin, reclaim, reclamation_lag, snapshot_as_of, snapshot_of, transaction,
+    transaction_or_abort, try_transaction,
 };
 pub use clock::{Clock, ManualClock};
 pub use stamp::{ParseStampError, Stamp};

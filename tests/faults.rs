@@ -201,6 +201,19 @@ mod planted {
     }
 
     #[test]
+    fn a_stopped_thread_leaves_no_hole_in_a_history() {
+        let faults = [Fault::StopAfterRecording, Fault::StopBeforeVerdict];
+        for fault in [None].into_iter().chain(faults.map(Some)) {
+            for variant in 0..3 {
+                let output = run_with_variant(stopped::HISTORIES, fault, variant);
+                let said = String::from_utf8_lossy(&output.stdout);
+                assert!(output.status.success(), "{fault:?}: {output:?}");
+                assert!(said.contains("1 passed"), "it ran nothing: {said}");
+            }
+        }
+    }
+
+    #[test]
     fn a_stopped_thread_costs_nobody_a_wake_up() {
         others_go_on(stopped::WHO_WAITS);
     }
@@ -211,7 +224,7 @@ mod planted {
 #[cfg(snapcell_fault)]
 mod stopped {
     use snapcell::{
-        Changes, Entity, Retry, Stop, Transact, TransactionError, snapshot_of, transaction,
+        Changes, Entity, Retain, Retry, Stop, Transact, TransactionError, snapshot_of, transaction,
         try_transaction,
     };
     use std::env;
@@ -240,6 +253,9 @@ mod stopped {
         "stopped::those_who_wait_for_what_it_wrote_are_woken",
         WAYS.len(),
     )];
+
+    /// The same of those who keep what was.
+    pub(crate) const HISTORIES: &str = "stopped::histories_have_no_holes";
 
     fn variant() -> usize {
         let variant = env::var(VARIANT).ok();
@@ -402,6 +418,55 @@ mod stopped {
         if left == its {
             println!("{FINISHED}");
         }
+    }
+
+    /// One thread stops where the fault says, in its first commit or later. The others go on, and so do histories.
+    #[test]
+    fn histories_have_no_holes() {
+        const THREADS: usize = 4;
+        let _watchdog = watchdog();
+        let built = || Entity::builder(0_u64).retain(Retain::All).build();
+        let entities = Arc::new([built(), built()]);
+        let (finish, finished) = channel();
+        for id in 0..THREADS {
+            let (entities, finish) = (Arc::clone(&entities), finish.clone());
+            on_its_own(move || {
+                let [a, b] = &*entities;
+                for round in 0..2_000 {
+                    if (round + id + variant()).is_multiple_of(3) {
+                        drop(a.update(|n| n + 1));
+                    } else {
+                        transaction(|tx| {
+                            tx.update(a.clone(), |n| n + 1)?;
+                            tx.update(b.clone(), |n| n + 1)
+                        });
+                    }
+                }
+                finish.send(()).expect("somebody waits for it");
+            });
+        }
+        let stops = env::var("SNAPCELL_FAULT").is_ok_and(|fault| !fault.is_empty());
+        for _ in 0..THREADS - usize::from(stops) {
+            finished.recv().expect("the others go on");
+        }
+        assert!(
+            finished.try_recv().is_err(),
+            "one has stopped, or all are done"
+        );
+        for entity in &*entities {
+            let shown: Vec<_> = entity
+                .history()
+                .map(|s| (s.stamp().version(), *s))
+                .collect();
+            let last = *entity.snapshot();
+            let all: Vec<_> = (0..=last).map(|n| (n, n)).collect();
+            assert_eq!(shown, all, "broken law: a history has a hole");
+        }
+        let least = (THREADS as u64 - 1) * 2_000;
+        assert!(
+            *entities[0].snapshot() >= least,
+            "the others have committed"
+        );
     }
 
     type Way = fn(&Entity<u64>, &Entity<u64>);

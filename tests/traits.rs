@@ -2,9 +2,9 @@
 //! debug output (which never blocks), and that pointers to values compare as the values do.
 
 use snapcell::{
-    Builder, Clock, CommitError, Committed, Entity, Guard, Invalid, Lag, Loaded, ManualClock,
-    Merge, ParseStampError, Projected, Reader, Refusal, Retry, Snapshot, Stamp, UpdateError,
-    Updated,
+    Builder, Clock, CommitError, Committed, Entity, Guard, History, Invalid, Lag, Loaded,
+    ManualClock, Merge, Missing, ParseStampError, Projected, Reader, Refusal, Retain, Retry,
+    Snapshot, Stamp, UpdateError, Updated,
 };
 use std::borrow::Borrow;
 use std::cell::{Cell, RefCell};
@@ -69,6 +69,7 @@ fn what_is_owned_may_be_sent_to_other_threads() {
         UpdateError<u8>, UpdateError<u8, String, String>, UpdateError<u8, Cell<u8>, Cell<u8>>,
         Refusal, Refusal<String>, Refusal<Cell<u8>>, Retry, Invalid<u8, String>, Merge<'static, u8>,
         Lag, Clock, ManualClock, Stamp, ParseStampError,
+        History<u8>, History<Mutex<u8>>, Retain, Missing,
     );
     assert_eq!(lacking, NONE);
 }
@@ -84,6 +85,7 @@ fn what_is_owned_may_be_shared_between_threads() {
         UpdateError<u8>, UpdateError<u8, String, String>,
         Refusal, Refusal<String>, Retry, Invalid<u8, String>, Merge<'static, u8>,
         Lag, Clock, ManualClock, Stamp, ParseStampError,
+        History<u8>, History<Mutex<u8>>, Retain, Missing,
     );
     assert_eq!(lacking, NONE);
 }
@@ -105,6 +107,7 @@ fn what_may_not_be_shared_does_not_get_shared_by_a_pointer_to_it() {
     assert!(!has!(Snapshot<Cell<u8>>: Send), "it gives out `&Cell`");
     assert!(!has!(Snapshot<Cell<u8>>: Sync));
     assert!(!has!(Snapshot<Rc<u8>>: Send));
+    assert!(!has!(History<Cell<u8>>: Send) && !has!(History<Cell<u8>>: Sync));
     assert!(!has!(Projected<u8, Cell<u8>>: Send), "a part as a whole");
     assert!(!has!(Projected<Cell<u8>, u8>: Send), "a whole as a part");
     assert!(!has!(Projected<u8, Cell<u8>>: Sync));
@@ -127,7 +130,7 @@ fn everything_may_be_moved_whatever_its_value() {
         Projected<PhantomPinned, PhantomPinned>, Committed<'static, PhantomPinned>,
         Updated<'static, PhantomPinned>, Merge<'static, PhantomPinned>, Guard,
         Builder<u8>, CommitError<u8>, UpdateError<u8>, Refusal, Retry, Invalid<u8, u8>, Lag, Clock,
-        ManualClock, Stamp, ParseStampError,
+        ManualClock, Stamp, ParseStampError, History<PhantomPinned>, Retain, Missing,
     );
     assert_eq!(lacking, NONE);
 }
@@ -138,14 +141,14 @@ fn snapshots_errors_and_plain_data_may_cross_a_caught_panic() {
         Snapshot<u8>, Snapshot<Mutex<u8>>, Projected<u8, u8>, Projected<u8, str>,
         CommitError<u8>, CommitError<u8, String>, UpdateError<u8>, UpdateError<u8, String, String>,
         Refusal, Retry, Invalid<u8, u8>, Merge<'static, u8>, Lag, Clock, ManualClock, Stamp,
-        ParseStampError,
+        ParseStampError, History<u8>, History<Mutex<u8>>, Retain, Missing,
     );
     assert_eq!(lacking, NONE);
     let lacking = without!(RefUnwindSafe:
         Snapshot<u8>, Snapshot<Mutex<u8>>, Projected<u8, u8>, Projected<u8, str>,
         CommitError<u8>, CommitError<u8, String>, UpdateError<u8>, UpdateError<u8, String, String>,
         Refusal, Retry, Invalid<u8, u8>, Merge<'static, u8>, Lag, Clock, ManualClock, Stamp,
-        ParseStampError,
+        ParseStampError, History<u8>, History<Mutex<u8>>, Retain, Missing,
     );
     assert_eq!(lacking, NONE);
 }
@@ -164,6 +167,8 @@ fn small_answers_are_copied_and_compared() {
     fn check<T: Copy + Eq + Debug>() {}
     check::<Stamp>();
     check::<Lag>();
+    check::<Retain>();
+    check::<Missing>();
     check::<Retry>();
     check::<Refusal<u8>>();
     check::<Invalid<u8, u8>>();
@@ -280,15 +285,17 @@ fn guards_builders_and_clocks_show_what_can_be_told() {
     let builder = Entity::builder(PhantomPinned);
     assert_eq!(
         format!("{builder:?}"),
-        "Builder { clock: Clock(Monotonic), born: None, validate: false, .. }"
+        "Builder { clock: Clock(Monotonic), born: None, retain: Latest, validate: false, .. }"
     );
     let builder = builder
         .clock(Clock::logical())
         .born(Stamp::new(1, 2))
+        .retain(Retain::All)
         .validate(|_| Ok::<(), Homebound>(()));
     assert_eq!(
         format!("{builder:?}"),
-        "Builder { clock: Clock(Logical), born: Some(Stamp { version: 1, time: 2 }), validate: true, .. }"
+        "Builder { clock: Clock(Logical), born: Some(Stamp { version: 1, time: 2 }), \
+         retain: All, validate: true, .. }"
     );
 }
 

@@ -8,8 +8,9 @@
 use super::backoff::Backoff;
 use super::entity::Entity;
 use super::snapshot::{Loaded, Snapshot};
+use crate::clock::Reading;
 use crate::raw::reclaim::{self, Computing};
-use crate::raw::{Draft, Place, Publication, Seen, quietly};
+use crate::raw::{Draft, Publication, Seen, quietly};
 use crate::stamp::Stamp;
 use std::convert::Infallible;
 use std::error::Error;
@@ -56,7 +57,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
                 Refusal::Conflict,
             ));
         }
-        let draft = match self.draft(attempt.seen().next(reading), proposed) {
+        let draft = match self.draft(attempt.seen(), reading, proposed) {
             Ok(draft) => draft,
             Err((proposed, refusal)) => {
                 return Err(CommitError::new(
@@ -115,7 +116,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         if !self.head().is(&base.0) {
             return Err(self.refused(proposed, expected, Refusal::Conflict));
         }
-        let draft = match self.draft(base.0.next(reading), proposed) {
+        let draft = match self.draft(base.0.seen(), reading, proposed) {
             Ok(draft) => draft,
             Err((proposed, refusal)) => return Err(self.refused(proposed, expected, refusal)),
         };
@@ -148,7 +149,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
             let reading = self.prepare();
             let mut attempt = self.head().attempt();
             let seen = attempt.seen();
-            let draft = match self.draft(seen.next(reading), value) {
+            let draft = match self.draft(seen, reading, value) {
                 Ok(draft) => draft,
                 Err((value, refusal)) => {
                     return Err(CommitError::new(value, seen, seen.stamp(), refusal));
@@ -220,7 +221,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         // As it is, if nobody was faster.
         if self.head().is(&base.0) {
             let reading = self.prepare();
-            let draft = match self.draft(base.0.next(reading), mine) {
+            let draft = match self.draft(base.0.seen(), reading, mine) {
                 Ok(draft) => draft,
                 Err((mine, refusal)) => return Err(self.refused(mine, expected, refusal)),
             };
@@ -248,7 +249,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
                 return Err(CommitError::new(mine, theirs, expected, Refusal::Conflict));
             };
             let position = computing.end();
-            let draft = match self.draft(theirs.next(reading), merged) {
+            let draft = match self.draft(theirs, reading, merged) {
                 Ok(draft) => draft,
                 Err((merged, refusal)) => {
                     quietly(|| drop(merged));
@@ -281,13 +282,18 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         unreachable!("the loop has no other end")
     }
 
-    /// Makes the node of a value for a place, if there is one.
+    /// Makes the node of a value that is to follow what was seen, if there is a place for it.
     #[inline]
-    fn draft(&self, place: Option<Place>, value: T) -> Result<Draft<T>, (T, Refusal<E>)> {
-        if let Err(error) = self.validate(&value) {
+    fn draft(
+        &self,
+        seen: Seen<'_, T>,
+        reading: Reading,
+        value: T,
+    ) -> Result<Draft<T>, (T, Refusal<E>)> {
+        if let Err(error) = self.admit(seen, &value) {
             return Err((value, Refusal::Invalid(error)));
         }
-        match place {
+        match seen.next(reading) {
             Some(place) => Ok(Draft::new(place, value)),
             None => Err((value, Refusal::VersionLimit)),
         }

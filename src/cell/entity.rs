@@ -4,11 +4,13 @@
 #![forbid(unsafe_code)]
 
 use super::guard::Guard;
+use super::history::{Past, Retain};
 use super::snapshot::{Loaded, Snapshot};
 use crate::clock::{Clock, Reading};
 use crate::raw::reclaim::{self, Computing, Reclaim, Reclaimer};
-use crate::raw::{Draft, Handle, Head, Place};
+use crate::raw::{Draft, Handle, Head, Place, Seen};
 use crate::stamp::Stamp;
+use crate::sync::fault::{Fault, planted};
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
@@ -30,6 +32,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 /// | [`snapshot`](Entity::snapshot) | the same and a count | what is kept, sent, or held across an `.await` |
 /// | [`reader`](Entity::reader) | a load and a compare while nothing changes | hot loops on state that rarely changes |
 /// | [`snapshot_of`](crate::snapshot_of) | a pin, a fence, two loads and a count for each | several entities at one instant |
+/// | [`history`](Entity::history), [`at`](Entity::at), [`as_of`](Entity::as_of) | a few loads, and a count for each snapshot | what was current before, if it is [kept](crate::Retain) |
 ///
 /// # Which write?
 /// | call | for |
@@ -94,18 +97,40 @@ pub struct Entity<T: Send + Sync + 'static, E: 'static = Infallible>(
 );
 
 /// What only some entities have.
-pub(super) struct Extras<T, E> {
+pub(super) struct Extras<T: Send + Sync + 'static, E> {
     clock: Clock,
     validate: Option<Validator<T, E>>,
+    pub(super) past: Option<Past<T>>,
 }
 
 /// What an entity has that was built without any of it.
-impl<T, E> Default for Extras<T, E> {
+impl<T: Send + Sync + 'static, E> Default for Extras<T, E> {
     fn default() -> Self {
         Extras {
             clock: Clock::default(),
             validate: None,
+            past: None,
         }
+    }
+}
+
+impl<T: Send + Sync + 'static, E> Extras<T, E> {
+    #[inline]
+    fn validate(&self, value: &T) -> Result<(), E> {
+        let Some(validate) = &self.validate else {
+            return Ok(());
+        };
+        let _computing = Computing::begin();
+        validate(value)
+    }
+
+    fn admit(&self, seen: Seen<'_, T>, value: &T) -> Result<(), E> {
+        self.validate(value)?;
+        match &self.past {
+            Some(past) if !planted(Fault::RecordAfterCommit) => past.record(seen),
+            _ => {}
+        }
+        Ok(())
     }
 }
 
@@ -128,6 +153,7 @@ impl<T: Send + Sync + 'static> Entity<T> {
             value,
             clock: Clock::default(),
             born: None,
+            retain: Retain::default(),
             validate: None,
         }
     }
@@ -204,7 +230,8 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
     /// snapshot, and there is no [`Watch`](crate::Watch).
     ///
     /// # Errors
-    /// Otherwise the handle is given up all the same, for the current snapshot.
+    /// Otherwise the handle is given up all the same, for the current snapshot. (An entity that keeps its
+    /// [history](crate::Retain) may itself hold the current one, if a transaction was aborted that was to change it.)
     ///
     /// # Examples
     /// ```
@@ -248,14 +275,18 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
     #[inline]
     pub(super) fn validate(&self, value: &T) -> Result<(), E> {
         match self.0.extra() {
-            Some(Extras {
-                validate: Some(validate),
-                ..
-            }) => {
-                let _computing = Computing::begin();
-                validate(value)
-            }
-            _ => Ok(()),
+            Some(extras) => extras.validate(value),
+            None => Ok(()),
+        }
+    }
+
+    /// What comes before each exchange that may replace `seen` by a value: the validator looks at that, and the
+    /// history at what is replaced.
+    #[inline]
+    pub(super) fn admit(&self, seen: Seen<'_, T>, value: &T) -> Result<(), E> {
+        match self.0.extra() {
+            Some(extras) => extras.admit(seen, value),
+            None => Ok(()),
         }
     }
 }
@@ -328,6 +359,7 @@ pub struct Builder<T, E = Infallible> {
     value: T,
     clock: Clock,
     born: Option<Stamp>,
+    retain: Retain,
     validate: Option<Validator<T, E>>,
 }
 
@@ -352,12 +384,17 @@ impl<T: Send + Sync + 'static> Builder<T> {
         validate: impl Fn(&T) -> Result<(), E> + Send + Sync + 'static,
     ) -> Builder<T, E> {
         let Builder {
-            value, clock, born, ..
+            value,
+            clock,
+            born,
+            retain,
+            ..
         } = self;
         Builder {
             value,
             clock,
             born,
+            retain,
             validate: Some(Box::new(validate)),
         }
     }
@@ -380,6 +417,12 @@ impl<T: Send + Sync + 'static, E: 'static> Builder<T, E> {
         self
     }
 
+    /// Which snapshots the entity keeps. Default: [`Retain::Latest`].
+    pub fn retain(mut self, retain: Retain) -> Self {
+        self.retain = retain;
+        self
+    }
+
     /// The entity, if its validator accepts the first value.
     ///
     /// # Errors
@@ -389,13 +432,18 @@ impl<T: Send + Sync + 'static, E: 'static> Builder<T, E> {
             value,
             clock,
             born,
+            retain,
             validate,
         } = self;
         if let Some(Err(error)) = validate.as_ref().map(|validate| validate(&value)) {
             return Err(Invalid { value, error });
         }
         let stamp = born.unwrap_or_else(|| Stamp::new(0, clock.reading().at_birth()));
-        let extras = Extras { clock, validate };
+        let extras = Extras {
+            clock,
+            validate,
+            past: Past::new(retain),
+        };
         Ok(Entity(Handle::new(
             Draft::new(Place::birth(stamp), value),
             Some(extras),
@@ -408,6 +456,7 @@ impl<T, E> fmt::Debug for Builder<T, E> {
         f.debug_struct("Builder")
             .field("clock", &self.clock)
             .field("born", &self.born)
+            .field("retain", &self.retain)
             .field("validate", &self.validate.is_some())
             .finish_non_exhaustive()
     }

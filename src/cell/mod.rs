@@ -16,6 +16,7 @@
 //! | `transact` | how that is run: again until it commits, within limits, on a thread or in a task |
 //! | `changes` | the same with values that were computed before, in one attempt |
 //! | `moment` | several entities at one instant, looked at only |
+//! | `history` | what an entity was: its former snapshots, without holes |
 //! | `guard` | pins, and what waits for them |
 //! | `backoff` | how long the loser of a race stays away |
 #![forbid(unsafe_code)]
@@ -26,6 +27,7 @@ mod changes;
 mod commit;
 mod entity;
 mod guard;
+mod history;
 mod modify;
 mod moment;
 mod reader;
@@ -43,7 +45,8 @@ pub use changes::{ChangeRefusal, Changes, Refused, Transacted, try_transaction};
 pub use commit::{CommitError, Committed, Merge, Refusal};
 pub use entity::{Builder, Entity, Invalid};
 pub use guard::{Guard, Lag, destructor_panics, pin, reclaim, reclamation_lag};
-pub use moment::{Entities, Moment, snapshot_of};
+pub use history::{History, Missing, Retain};
+pub use moment::{Entities, Moment, snapshot_as_of, snapshot_of};
 pub use reader::Reader;
 pub use restart::{Restart, Restarts, Stop};
 pub use snapshot::{Loaded, Projected, Snapshot};

@@ -8,6 +8,7 @@
 
 use super::backoff::Backoff;
 use super::entity::{Entity, Extras};
+use super::history::Missing;
 use super::snapshot::Snapshot;
 use crate::raw::reclaim::{Guard, Reclaim, Reclaimer};
 use crate::raw::{Attempted, Log, Seen, Target};
@@ -54,6 +55,11 @@ const LOOKS: u32 = if cfg!(any(snapcell_model, snapcell_shuttle)) {
 /// assert_eq!(snapshot_of(&balances[..]).iter().map(|b| **b).sum::<i32>(), 3);
 /// ```
 pub fn snapshot_of<E: Entities>(entities: E) -> Moment<E::Snapshots> {
+    moment_of(&entities)
+}
+
+#[inline]
+fn moment_of<E: Entities>(entities: &E) -> Moment<E::Snapshots> {
     for attempts in 1..=LOOKS {
         let guard = Reclaimer::pin();
         if let Some(snapshots) = entities.look(&guard) {
@@ -77,6 +83,54 @@ pub fn snapshot_of<E: Entities>(entities: E) -> Moment<E::Snapshots> {
         attempts,
         by_transaction: true,
     }
+}
+
+/// What several entities were at a time of their clocks, in nanoseconds: of each the latest snapshot that is not
+/// later. It is what [`as_of`](Entity::as_of) is for one.
+///
+/// The entities are given as to [`snapshot_of`], should have the same clock, and keep a
+/// [history](crate::Retain).
+///
+/// What it returns is a *consistent cut*: whatever is in it that a transaction has written, all of that is
+/// in it, as far as it concerns these entities, or what came after it; and so is all that the transaction has read.
+/// For all that a transaction writes has one time, which is not earlier than that of anything that it has
+/// read. It need not be a state that was ever current as a whole: of two changes that have nothing to do with each
+/// other either may have been published first.
+///
+/// A commit that is under way may still get a time that has passed. So the answer is the last word only for a time
+/// that lies in the past further than any commit takes.
+///
+/// # Linearization
+/// As [`snapshot_of`], which comes first: nothing is in the cut that comes later.
+/// # Progress
+/// As [`snapshot_of`].
+/// # Errors
+/// [`Missing`], if one of them was not born then, or what it was is not kept.
+/// # Complexity
+/// As [`snapshot_of`], and a binary search for each entity.
+///
+/// # Examples
+/// ```
+/// use snapcell::{Clock, Entity, ManualClock, Retain, snapshot_as_of, transaction};
+/// use std::time::Duration;
+///
+/// let clock = ManualClock::new();
+/// let account = |n| Entity::builder(n).clock(Clock::manual(&clock)).retain(Retain::All).build();
+/// let (ann, bob) = (account(100), account(0));
+/// for second in 1..=3 {
+///     clock.set(Duration::from_secs(second));
+///     transaction(|tx| {
+///         tx.update(&ann, |n| n - 10)?;
+///         tx.update(&bob, |n| n + 10)
+///     });
+/// }
+/// let (ann, bob) = snapshot_as_of((&ann, &bob), 2_500_000_000)?;
+/// assert_eq!((*ann, *bob), (80, 20));
+/// # Ok::<(), snapcell::Missing>(())
+/// ```
+pub fn snapshot_as_of<E: Entities>(entities: E, time: u64) -> Result<E::Snapshots, Missing> {
+    let now = moment_of(&entities).into_inner();
+    entities.as_of(now, time)
 }
 
 /// Snapshots that were current at one instant. It derefs to a tuple or a vector of them.
@@ -144,6 +198,8 @@ mod sealed {
         fn enter<'e>(&self, log: &mut Log<'e>)
         where
             Self: 'e;
+        /// The latest of each that are not later than a time, up to those that were current together.
+        fn as_of(&self, now: Self::Snapshots, time: u64) -> Result<Self::Snapshots, Missing>;
         /// What the log holds.
         #[expect(private_interfaces, reason = "nobody else can name this trait")]
         fn held(&self, log: &Log<'_>) -> Self::Snapshots;
@@ -196,6 +252,12 @@ macro_rules! tuples {
                 $(log.hold_at_commit(Target::<$T, Extras<$T, $E>>::Borrowed(&$entity.0));)*
             }
 
+            fn as_of(&self, now: Self::Snapshots, time: u64) -> Result<Self::Snapshots, Missing> {
+                let ($($entity,)*) = *self;
+                let ($($seen,)*) = now;
+                Ok(($($entity.as_of_before($seen, time)?,)*))
+            }
+
             #[expect(private_interfaces, reason = "nobody else can name this trait")]
             fn held(&self, log: &Log<'_>) -> Self::Snapshots {
                 let ($($entity,)*) = *self;
@@ -245,6 +307,13 @@ macro_rules! slices {
                 for entity in self.iter() {
                     log.hold_at_commit(Target::<T, Extras<T, E>>::Borrowed(&entity.0));
                 }
+            }
+
+            fn as_of(&self, now: Self::Snapshots, time: u64) -> Result<Self::Snapshots, Missing> {
+                self.iter()
+                    .zip(now)
+                    .map(|(entity, now)| entity.as_of_before(now, time))
+                    .collect()
             }
 
             #[expect(private_interfaces, reason = "nobody else can name this trait")]

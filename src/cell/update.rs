@@ -16,6 +16,7 @@ use super::snapshot::Snapshot;
 use crate::raw::reclaim::{self, Computing};
 use crate::raw::{Draft, Place, Seen, Vacant};
 use crate::stamp::Stamp;
+use crate::sync::fault::{Fault, planted};
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
@@ -176,7 +177,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
                 Ok(None) => return Ok(Updated::Unchanged(Snapshot(seen.hold()))),
                 Err(refusal) => return Err(UpdateError::Refused(refusal)),
             };
-            if let Err(error) = self.validate(draft.value()) {
+            if let Err(error) = self.admit(seen, draft.value()) {
                 return Err(UpdateError::Invalid {
                     proposed: draft.empty().0,
                     error,
@@ -186,8 +187,12 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
             let tried = seen.address();
             match attempt.commit(draft, || self.0.wake()) {
                 Ok(published) => {
+                    let publication = attempt.publication(published);
+                    if planted(Fault::RecordAfterCommit) {
+                        self.record(publication.replaced());
+                    }
                     return Ok(Updated::Committed(Committed {
-                        publication: attempt.publication(published),
+                        publication,
                         attempts,
                     }));
                 }

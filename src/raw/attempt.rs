@@ -195,6 +195,11 @@ impl Ops {
             time = if op.change.is_none() {
                 found.earliest().max(time)
             } else {
+                // Who has a clock of its own may have a history, too.
+                if op.reading.is_some() && !planted(Fault::RecordSinglesOnly) {
+                    // SAFETY: (1) the log keeps the entity; (2) the guard protects what it has just found.
+                    unsafe { (op.of.record)(op.stem, op.prepared.current) };
+                }
                 match found.next_time(op.reading.unwrap_or(now)) {
                     Some(next) => next.max(time),
                     None => return Err(Attempted::VersionLimit { index, found }),

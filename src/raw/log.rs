@@ -17,6 +17,7 @@ use super::alternative::Saved;
 use super::attempt::Attempted;
 use super::block::Handle;
 use super::end;
+use super::kept::Recorder;
 use super::node::{Draft, Header, Held, Node, Seen};
 use super::op::{Change, Folds, Prepared, draft_of};
 use super::ops::{Ops, give_spare, take_spare};
@@ -77,7 +78,7 @@ impl<'e> Log<'e> {
     pub(crate) fn read<T, X>(&self, target: Target<'e, T, X>) -> Result<&T, Overtaken>
     where
         T: Send + Sync + 'static,
-        X: Default + Send + Sync,
+        X: Recorder<T>,
     {
         let index = self.enter(target);
         let node = match self.kept::<T>(index)? {
@@ -97,7 +98,7 @@ impl<'e> Log<'e> {
     ) -> Result<R, Overtaken>
     where
         T: Send + Sync + 'static,
-        X: Default + Send + Sync,
+        X: Recorder<T>,
     {
         let mut ops = self.ops.borrow_mut();
         let index = ops.enter(target);
@@ -121,7 +122,7 @@ impl<'e> Log<'e> {
     ) -> Result<(), Overtaken>
     where
         T: Send + Sync + 'static,
-        X: Default + Send + Sync,
+        X: Recorder<T>,
     {
         let index = self.enter(target);
         let value = self.look_at(index, f)?;
@@ -145,7 +146,7 @@ impl<'e> Log<'e> {
     pub(crate) fn require<T, X>(&self, target: Target<'e, T, X>) -> Result<Stamp, Overtaken>
     where
         T: Send + Sync + 'static,
-        X: Default + Send + Sync,
+        X: Recorder<T>,
     {
         let index = self.enter(target);
         self.observe::<T, _>(index, |seen| seen.stamp())
@@ -156,7 +157,7 @@ impl<'e> Log<'e> {
     pub(crate) fn expect<T, X>(&self, target: Target<'e, T, X>, stamp: Stamp)
     where
         T: Send + Sync + 'static,
-        X: Default + Send + Sync,
+        X: Recorder<T>,
     {
         self.expect_at(self.enter(target), stamp);
     }
@@ -183,7 +184,7 @@ impl<'e> Log<'e> {
     ) -> usize
     where
         T: Send + Sync + 'static,
-        X: Default + Send + Sync,
+        X: Recorder<T>,
     {
         let mut ops = self.ops.borrow_mut();
         let index = ops.enter(target);
@@ -199,7 +200,7 @@ impl<'e> Log<'e> {
         f: impl Fn(&T) -> T + 'e,
     ) where
         T: Send + Sync + 'static,
-        X: Default + Send + Sync,
+        X: Recorder<T>,
     {
         let index = self.enter(target);
         let draft = {
@@ -247,7 +248,7 @@ impl<'e> Log<'e> {
     fn enter<T, X>(&self, target: Target<'e, T, X>) -> usize
     where
         T: Send + Sync + 'static,
-        X: Default + Send + Sync,
+        X: Recorder<T>,
     {
         self.ops.borrow_mut().enter(target)
     }
@@ -387,7 +388,7 @@ impl<'e> Log<'e> {
     pub(crate) fn hold_at_commit<T, X>(&self, target: Target<'e, T, X>)
     where
         T: Send + Sync + 'static,
-        X: Default + Send + Sync,
+        X: Recorder<T>,
     {
         let index = self.enter(target);
         self.ops.borrow_mut().list[index].holds_current = true;

@@ -6,11 +6,12 @@
 //!                   nobody else knows
 //! ```
 //! A published node is immutable. Its counts: one belongs to the head, until the node is replaced
-//! and the grace of its retirement is over; one belongs to each [`Held`].
+//! and the grace of its retirement is over; one belongs to each [`Held`], and to each place that keeps it
+//! (`kept.rs`).
 //!
 //! # Why the count never goes from zero to one
-//! Who takes a count has a [`Held`] already, or has [`Seen`] the node under a guard. In the second
-//! case the guard was pinned before the head's count was retired, or the node would not have been
+//! Who takes a count has a [`Held`] already, or borrows a place that has one, or has [`Seen`] the node under a
+//! guard. In the last case the guard was pinned before the head's count was retired, or the node would not have been
 //! seen, so that count's release waits for the guard (`reclaim.rs`).
 //!
 //! # Who ends a value
@@ -348,7 +349,7 @@ impl<T> Drop for Draft<T> {
 }
 
 /// A node under somebody's eyes: `'g` lies within the life of a guard that was pinned before the
-/// node was seen, and within the life of the head that it was seen at.
+/// node was seen, and within the life of the head that it was seen at; or within that of a count.
 pub(crate) struct Seen<'g, T> {
     node: NonNull<Node<T>>,
     guard: PhantomData<&'g (Guard, T)>,
@@ -365,7 +366,7 @@ impl<T> Copy for Seen<'_, T> {}
 impl<'g, T> Seen<'g, T> {
     /// # Safety
     /// 1. `node` was reachable from a head at some moment after a guard was pinned that outlives
-    ///    `'g`. 2. So does the head.
+    ///    `'g`, or somebody owns a count of it for as long. 2. In the first case the head outlives `'g`, too.
     #[inline]
     pub(super) unsafe fn new(node: NonNull<Node<T>>) -> Self {
         Seen {
@@ -459,15 +460,16 @@ impl<T> Held<T> {
         self.get().header.stamp
     }
 
-    /// As [`Seen::next`].
-    #[inline]
-    pub(crate) fn next(&self, reading: Reading) -> Option<Place> {
-        self.get().header.next(reading)
-    }
-
     #[inline]
     pub(crate) fn value(&self) -> &T {
         &self.get().value
+    }
+
+    /// The node, for as long as it is held.
+    #[inline]
+    pub(crate) fn seen(&self) -> Seen<'_, T> {
+        // SAFETY: (1), (2): the count is borrowed.
+        unsafe { Seen::new(self.0) }
     }
 
     #[inline]

@@ -6,7 +6,8 @@
 
 use super::block::{Handle, Stem};
 use super::end;
-use super::node::{Draft, Header, Held, Node, Place};
+use super::kept::Recorder;
+use super::node::{Draft, Header, Held, Node, Place, Seen};
 use super::reclaim::Guard;
 use super::retired::Releaser;
 use super::verdict::{self, Kind};
@@ -107,6 +108,8 @@ pub(super) struct OfType {
     pub(super) fold: unsafe fn(*mut (), u32, NonNull<Header>) -> NonNull<Header>,
     pub(super) drop_folds: unsafe fn(*mut ()),
     pub(super) event: unsafe fn(NonNull<Stem>) -> NonNull<Event>,
+    /// Has what is current recorded, where there is something that records.
+    pub(super) record: unsafe fn(NonNull<Stem>, NonNull<Header>),
 }
 
 /// The closures of an operation.
@@ -115,7 +118,7 @@ pub(super) type Folds<'e, T> = Vec<Box<dyn Fn(&T) -> T + 'e>>;
 /// For entities of these types.
 pub(super) struct Erased<T, X>(PhantomData<(T, X)>);
 
-impl<T: Send + Sync + 'static, X: Default + Send + Sync> Erased<T, X> {
+impl<T: Send + Sync + 'static, X: Recorder<T>> Erased<T, X> {
     pub(super) const OF: OfType = OfType {
         kind: Handle::<T, X>::KIND,
         end: Self::end,
@@ -125,6 +128,7 @@ impl<T: Send + Sync + 'static, X: Default + Send + Sync> Erased<T, X> {
         fold: Self::fold,
         drop_folds: Self::drop_folds,
         event: Self::event,
+        record: Self::record,
     };
 
     /// # Safety
@@ -188,6 +192,18 @@ impl<T: Send + Sync + 'static, X: Default + Send + Sync> Erased<T, X> {
         // SAFETY: (1).
         let handle = ManuallyDrop::new(unsafe { Handle::<T, X>::from_stem(stem) });
         NonNull::from(handle.need_event())
+    }
+
+    /// # Safety
+    /// 1. The stem is that of a `Block<T, X>`, which is there. 2. `node` has a `T`, was current there, and is
+    ///    protected.
+    unsafe fn record(stem: NonNull<Stem>, node: NonNull<Header>) {
+        // SAFETY: (1).
+        let handle = ManuallyDrop::new(unsafe { Handle::<T, X>::from_stem(stem) });
+        if let Some(extra) = handle.extra() {
+            // SAFETY: (1), (2): for as long as this call.
+            extra.record(unsafe { Seen::new(Node::of(node)) });
+        }
     }
 }
 

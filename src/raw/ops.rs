@@ -2,6 +2,7 @@
 
 use super::alternative::Saved;
 use super::block::Stem;
+use super::kept::Recorder;
 use super::log::{Overtaken, Target};
 use super::node::Header;
 use super::op::{Change, Erased, OfType, Op, Prepared};
@@ -126,7 +127,7 @@ impl Ops {
     pub(super) fn enter<T, X>(&mut self, target: Target<'_, T, X>) -> usize
     where
         T: Send + Sync + 'static,
-        X: Default + Send + Sync,
+        X: Recorder<T>,
     {
         let stem = target.handle().stem();
         if let Some(index) = self.find(stem) {

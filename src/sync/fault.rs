@@ -112,8 +112,22 @@ pub enum Fault {
     FollowCurrent,
     /// Whoever decides a transaction frees its verdict at once.
     FreeVerdictAtOnce,
+    /// A commit publishes, and records then what it has replaced.
+    RecordAfterCommit,
+    /// A transaction records nothing of what it replaces.
+    RecordSinglesOnly,
+    /// Whoever comes too late to a place keeps the count that it took.
+    LoserKeepsCount,
+    /// A place that ends forgets what it has kept.
+    ForgetKept,
+    /// A history of so many lets go one more.
+    ForgetTooMuch,
+    /// A history shows what is left of it, whatever has been let go.
+    ShowWhatIsLeft,
     /// The first transaction that is about to decide stops there for good.
     StopBeforeVerdict,
+    /// The first thread that has recorded what it is about to replace stops there for good.
+    StopAfterRecording,
 }
 
 impl Fault {
@@ -168,6 +182,12 @@ impl Fault {
         Fault::NoteOnlyWritten,
         Fault::FollowCurrent,
         Fault::FreeVerdictAtOnce,
+        Fault::RecordAfterCommit,
+        Fault::RecordSinglesOnly,
+        Fault::LoserKeepsCount,
+        Fault::ForgetKept,
+        Fault::ForgetTooMuch,
+        Fault::ShowWhatIsLeft,
     ];
 }
 
@@ -186,7 +206,7 @@ pub(crate) fn planted(fault: Fault) -> bool {
         Fault::ALL
             .iter()
             .copied()
-            .chain([Fault::StopBeforeVerdict])
+            .chain([Fault::StopBeforeVerdict, Fault::StopAfterRecording])
             .find(|fault| Some(format!("{fault:?}").as_str()) == asked_for())
     };
     *PLANTED.get_or_init(find) == Some(fault)

@@ -162,6 +162,14 @@ sites! {
         "After the grace a count of one is the head's own: nobody can take another, and all that gave one up are done.";
     COUNT_OWN: Load Acquire, pairs with "COUNT_RELEASE", models ["end::into_inner_against_a_holder"],
         "The value of an entity that ends moves out after all holders that gave it up.";
+    KEPT_PEEK: Load Relaxed, pairs with "-", models [],
+        "Only asks whether somebody was faster.";
+    KEPT_SET: CompareExchange Release / Relaxed, pairs with "KEPT_LOAD", models ["history::found_without_the_head"] / [],
+        "Whoever keeps a node has seen it. A lost one looks behind nothing.";
+    KEPT_LOAD: Load Acquire, pairs with "KEPT_SET", models ["history::found_without_the_head"],
+        "Who finds a node in its place sees the node.";
+    KEPT_TAKE: Load Relaxed, pairs with "-", models [],
+        "The place ends: all that was done to it is ordered by what ends it.";
     HANDLE_TAKE: ReadModifyWrite Relaxed, pairs with "-", models [],
         "Whoever takes a handle already holds one.";
     HANDLE_RELEASE: ReadModifyWrite Release, pairs with "HANDLE_LAST, HANDLE_SOLE", models ["end::last_handle", "end::into_inner"],
