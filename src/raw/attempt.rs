@@ -162,8 +162,9 @@ impl Ops {
                 op.is_read && !planted(Fault::NoProxies) && !planted(Fault::ValidateThenDecide);
             if installs_this | is_read {
                 order.push(index);
-                is_sorted &= last < Some(op.stem);
-                last = Some(op.stem);
+                let rank = op.rank();
+                is_sorted &= last < Some(rank);
+                last = Some(rank);
             }
         }
         let is_to_be_sorted = !is_sorted && !planted(Fault::Unsorted);
@@ -174,7 +175,7 @@ impl Ops {
                 *first ^= flip;
                 *second ^= flip;
             }
-            all if is_to_be_sorted => all.sort_unstable_by_key(|&index| list[index].stem),
+            all if is_to_be_sorted => all.sort_unstable_by_key(|&index| list[index].rank()),
             _ => {}
         }
         installs.then_some(needs_clock)

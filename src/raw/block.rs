@@ -30,7 +30,7 @@ use super::word::Word;
 use crate::sync::event::{Event, Listener};
 use crate::sync::fault::{Fault, planted};
 use crate::sync::orderings::site;
-use crate::sync::{AtomicPtr, AtomicUsize, Life};
+use crate::sync::{AtomicPtr, AtomicUsize, Life, Rank};
 use std::alloc::Layout;
 use std::marker::PhantomData;
 use std::mem;
@@ -43,6 +43,7 @@ struct Block<T, X> {
     /// In steps of [`ONE`]; the bit below says [`TRANSACTED`].
     handles: AtomicUsize,
     head: Head<T>,
+    rank: Rank,
     /// Null, or a box of its own, as most entities need none. Set once.
     extra: AtomicPtr<Extra<X>>,
 }
@@ -52,9 +53,16 @@ struct Block<T, X> {
 pub(super) struct Stem {
     handles: AtomicUsize,
     pub(super) head: Word,
+    rank: Rank,
 }
 
 impl Stem {
+    /// Where the entity comes in the order in which all transactions install: by its address.
+    #[inline(always)]
+    pub(super) fn rank(&self) -> usize {
+        self.rank.of(ptr::from_ref(self).addr())
+    }
+
     /// Notes that somebody may look at the head without a handle.
     #[inline(always)]
     pub(super) fn note_transacted(&self) {
@@ -314,6 +322,7 @@ impl<T: Send + Sync + 'static, X> Handle<T, X> {
         let content = Block {
             handles: AtomicUsize::new(ONE),
             head: Head::new(first),
+            rank: Rank::next(),
             extra: AtomicPtr::new(extra),
         };
         // SAFETY: the memory is ours, large enough and aligned.

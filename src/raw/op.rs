@@ -215,6 +215,13 @@ pub(super) fn draft_of<T>(value: T) -> NonNull<Header> {
 }
 
 impl Op {
+    /// Where its entity comes in the order in which all transactions install.
+    #[inline(always)]
+    pub(super) fn rank(&self) -> usize {
+        // SAFETY: the log keeps the entity.
+        unsafe { self.stem.as_ref() }.rank()
+    }
+
     /// Whether nothing is written, nor kept of what was read.
     #[inline]
     pub(super) fn is_plain(&self) -> bool {

@@ -28,6 +28,12 @@ mod counts {
     /// It ends.
     #[cfg(snapcell_epoch_model)]
     pub(crate) fn died() {}
+
+    /// Nothing is compared there.
+    #[cfg(snapcell_epoch_model)]
+    pub(crate) fn next_rank() -> usize {
+        0
+    }
 }
 
 #[cfg(any(snapcell_model, snapcell_shuttle))]
@@ -43,6 +49,8 @@ mod counts {
         late_installs: Cell<usize>,
         /// Nodes and the like that have begun and not ended.
         living: Cell<usize>,
+        /// What has been ranked.
+        ranks: Cell<usize>,
         /// The verdicts of this execution that are decided.
         decided: RefCell<HashSet<usize>>,
     }
@@ -99,7 +107,15 @@ mod counts {
 
     /// How many have begun and not ended, to begin anew.
     pub(crate) fn take_living() -> usize {
-        COUNTS.with(|counts| counts.living.take())
+        COUNTS.with(|counts| {
+            counts.ranks.take();
+            counts.living.take()
+        })
+    }
+
+    /// The next place in an order.
+    pub(crate) fn next_rank() -> usize {
+        COUNTS.with(|counts| counts.ranks.replace(counts.ranks.get() + 1))
     }
 
     /// Takes the counts: helps, installs by helpers, aborts of what others could see, installs after the

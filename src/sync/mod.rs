@@ -34,7 +34,7 @@ mod backend;
 mod backend;
 
 pub(crate) use backend::{
-    JoinHandle, Life, global, per_thread, spawn, spawn_in_background, spin, yield_now,
+    JoinHandle, Life, Rank, global, per_thread, spawn, spawn_in_background, spin, yield_now,
 };
 #[cfg(not(any(snapcell_model, snapcell_shuttle)))]
 pub(crate) use backend::{lazy_global, lazy_per_thread};

@@ -84,6 +84,20 @@ pub(crate) fn is_over(_deadline: Option<std::time::Instant>) -> bool {
     false
 }
 
+/// Where something comes in the order of all of its kind: as it was made, in this execution. Addresses are
+/// not the same in each, and an execution must depend on nothing but its schedule.
+pub(crate) struct Rank(usize);
+
+impl Rank {
+    pub(crate) fn next() -> Self {
+        Rank(super::coverage::next_rank())
+    }
+
+    pub(crate) fn of(&self, _address: usize) -> usize {
+        self.0
+    }
+}
+
 /// See the header of this file.
 pub(crate) struct Life {
     cell: loom::cell::UnsafeCell<()>,

@@ -98,6 +98,22 @@ pub(crate) fn spin(rounds: u32) {
     }
 }
 
+/// Nothing: what lies in memory has an order already.
+pub(crate) struct Rank;
+
+impl Rank {
+    #[inline(always)]
+    pub(crate) fn next() -> Self {
+        Rank
+    }
+
+    /// Where something comes in the order of all of its kind, given its address.
+    #[inline(always)]
+    pub(crate) fn of(&self, address: usize) -> usize {
+        address
+    }
+}
+
 /// Nothing: only models follow the life of a node.
 pub(crate) struct Life;
 
