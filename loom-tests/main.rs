@@ -23,6 +23,7 @@
 //! | `closure` | closures of transactions, which read as well |
 //! | `transaction_life` | transactions against the end of entities, and memory that is used again |
 //! | `transaction_wait` | those who wait against transactions, and transactions that wait |
+//! | `store` | entities by id, and indexes that follow (feature `store`) |
 //! | `faults` | the replay |
 
 mod closure;
@@ -38,6 +39,8 @@ mod pool;
 mod read;
 mod reader;
 mod ring;
+#[cfg(feature = "store")]
+mod store;
 mod support;
 mod transaction;
 mod transaction_life;

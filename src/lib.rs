@@ -49,6 +49,10 @@
 //! [`history`](Entity::history), [`at`](Entity::at) a version, [`as_of`](Entity::as_of) a time, and
 //! [`snapshot_as_of`] for several entities.
 //!
+//! # Many of them?
+//! With the feature `store` there is `Store`: entities by id, indexes that agree with values at every instant,
+//! histories, forks, and trees. The guide to stores begins with a table of which call.
+//!
 //! # Which wait?
 //! [`changed`](Entity::changed) and [`wait_for`](Entity::wait_for) for one condition, awaited or
 //! blocking; a [`Watch`] to follow an entity without keeping it open;
@@ -67,6 +71,8 @@
 //! # Features
 //! * `serde`: `Serialize` for [`Stamp`], [`Snapshot`] and [`Entity`], `Deserialize` for [`Stamp`] and
 //!   [`Entity`].
+//! * `store`: `Store`, entities by id; `Forest`, trees of them.
+//! * `rayon`: `Store::par_update`.
 //!
 //! # Map
 //! ```text
@@ -74,6 +80,7 @@
 //! raw/     the unsafe core: nodes, heads, verdicts, how they are reclaimed and recycled
 //! clock    where time comes from
 //! stamp    how version and time share a word
+//! store/   entities by id (feature `store`): indexes, lineage, trees
 //! sync/    the only door to atomics, with the table of all orderings
 //! ```
 //! Each imports only what lies below it. All unsafe code is in `raw/`.
@@ -83,6 +90,8 @@ mod cell;
 mod clock;
 mod raw;
 mod stamp;
+#[cfg(feature = "store")]
+mod store;
 mod sync;
 
 pub use cell::{
@@ -95,6 +104,16 @@ pub use cell::{
 };
 pub use clock::{Clock, ManualClock};
 pub use stamp::{ParseStampError, Stamp};
+#[cfg(feature = "store")]
+#[cfg_attr(docsrs, doc(cfg(feature = "store")))]
+pub use store::{
+    Absent, Attribute, Attributes, BorrowError, Changed, Children, Diff, Edge, Edit, EntityId,
+    Follower, Forest, ForestError, Handle, IdKind, Ids, Inconsistent, Index, Key, Lineage,
+    LineageEntry, LineageId, MergeError, MergeRecord, Merged, Moved, Nodes, Origin, ParseIdError,
+    PastError, Place, Removed, Repeated, Repetition, Shape, Source, Sources, Store, StoreBuilder,
+    StoreError, StoreRefusal, Tree, TreeError, TreeNode, Unknown, Version, VersionError, Versioned,
+    Versions, WeakHandle, WeakStore, Within,
+};
 
 /// The guides. Everything in them that is code is compiled and run.
 pub mod guide {
@@ -110,13 +129,18 @@ pub mod guide {
     #[doc = include_str!("docs/orderings.md")]
     pub mod orderings {}
 
+    #[cfg(feature = "store")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "store")))]
+    #[doc = include_str!("docs/store.md")]
+    pub mod store {}
+
     #[doc = include_str!("docs/comparison.md")]
     pub mod comparison {}
 
     #[doc = include_str!("../DESIGN.md")]
     pub mod design {}
 
-    #[cfg(doctest)]
+    #[cfg(all(doctest, feature = "store"))]
     #[doc = include_str!("../README.md")]
     mod readme {}
 }

@@ -48,6 +48,21 @@ const DOORS: &[(&str, &str, &str)] = &[
         "where time comes from is `clock`'s secret; take a `Reading`",
     ),
     (
+        "papaya",
+        "src/sync/map.rs",
+        "models can't see into it; use `sync::map::Map`",
+    ),
+    (
+        "foldhash",
+        "src/sync/map.rs",
+        "how ids are hashed is the map's secret",
+    ),
+    (
+        "uuid",
+        "src/store/id.rs",
+        "what an id is made of is `store/id`'s secret; use `EntityId`",
+    ),
+    (
         "slab",
         "src/sync/event.rs",
         "who waits registers in an `Event`",

@@ -1426,3 +1426,43 @@ fn destructors_that_commit_run_on_many_threads_at_once() {
         );
     });
 }
+
+#[test]
+#[cfg(feature = "store")]
+fn each_value_of_a_store_is_dropped_once() {
+    alone(|| {
+        let tally = Tally::default();
+        let made = AtomicUsize::new(0);
+        let token = || {
+            made.fetch_add(1, Ordering::SeqCst);
+            tally.token()
+        };
+        let mut builder = snapcell::Store::builder();
+        let by_number = builder.index(|token: &Token| Some(token.number() % 3));
+        let store = builder.build();
+        let ids: Vec<_> = (0..6).map(|_| store.insert(token())).collect();
+        for _ in 0..5 {
+            for id in &ids {
+                store.update(id, |_| token()).unwrap();
+            }
+        }
+        let refused = store.insert_with(ids[0], token()).unwrap_err();
+        drop(refused.into_proposed());
+        let given_up: Result<(), ()> = snapcell::transaction_or_abort(|tx| {
+            store.within(tx).insert(token())?;
+            Err(snapcell::Stop::Abort(()))
+        });
+        given_up.unwrap_err();
+        for id in &ids[..3] {
+            store.remove(id).unwrap();
+        }
+        assert!(store.find(&by_number, &0).len() <= 3);
+        store.validate().unwrap();
+        drop((store, by_number));
+        // What the map of ids holds back is freed by its own collector, when nobody looks.
+        for _ in 0..1_000 {
+            snapcell::reclaim();
+        }
+        tally.assert_all_dropped_once(made.load(Ordering::SeqCst));
+    });
+}

@@ -14,18 +14,18 @@ const FIRST: u32 = 64;
 const STEPS: u32 = 4;
 
 /// The losses of one update so far.
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     losses: u32,
 }
 
 impl Backoff {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Backoff { losses: 0 }
     }
 
     /// Stays away after a loss.
     #[cold]
-    pub(super) fn lost(&mut self) {
+    pub(crate) fn lost(&mut self) {
         let most = FIRST << self.losses.min(STEPS);
         // Jitter downwards, in [½, 1]: losers of one race must not come back together.
         sync::spin(fastrand::u32(most / 2..=most));

@@ -5,6 +5,7 @@
 use super::backoff::Backoff;
 use super::entity::{Entity, Invalid};
 use super::target::Target;
+use super::transaction::Kept;
 use crate::raw::{Attempted, Log};
 use crate::stamp::Stamp;
 use std::convert::Infallible;
@@ -18,12 +19,17 @@ use std::fmt;
 #[must_use = "nothing is changed until they are given to `try_transaction`"]
 pub struct Changes<'e> {
     log: Log<'e>,
+    /// Dropped after that.
+    kept: Kept,
 }
 
 impl<'e> Changes<'e> {
     /// None yet.
     pub fn new() -> Self {
-        Changes { log: Log::new() }
+        Changes {
+            log: Log::new(),
+            kept: Kept::default(),
+        }
     }
 
     /// Replaces the value of an entity, if it still has the stamp.
@@ -64,6 +70,13 @@ impl<'e> Changes<'e> {
     /// Changes nothing of an entity, but is refused if it doesn't have the stamp any more.
     pub fn require<X: Target<'e>>(self, entity: X, expected: Stamp) -> Self {
         self.log.expect(entity.enter(), expected);
+        self
+    }
+
+    /// Keeps something until the changes were made, or are given up.
+    #[cfg(feature = "store")]
+    pub(crate) fn keep(mut self, guard: impl Send + Sync + 'static) -> Self {
+        self.kept.push(guard);
         self
     }
 
@@ -149,7 +162,7 @@ impl fmt::Debug for Changes<'_> {
 /// assert_eq!(refused.into_changes().take(&index), Some(vec!["new"]));
 /// ```
 pub fn try_transaction<'e>(changes: Changes<'e>) -> Result<Transacted<'e>, Refused<'e>> {
-    let Changes { mut log } = changes;
+    let Changes { mut log, kept } = changes;
     let mut backoff = Backoff::new();
     let mut attempts: u32 = 0;
     loop {
@@ -170,7 +183,7 @@ pub fn try_transaction<'e>(changes: Changes<'e>) -> Result<Transacted<'e>, Refus
             }
         };
         return Err(Refused {
-            changes: Changes { log },
+            changes: Changes { log, kept },
             index,
             expected,
             found,

@@ -40,6 +40,8 @@ mod update;
 mod wait;
 mod watch;
 
+#[cfg(feature = "store")]
+pub(crate) use backoff::Backoff;
 pub use callback::Callback;
 pub use changes::{ChangeRefusal, Changes, Refused, Transacted, try_transaction};
 pub use commit::{CommitError, Committed, Merge, Refusal};

@@ -9,6 +9,14 @@ use std::fmt;
 #[must_use = "a transaction that goes on after this will run again all the same"]
 pub struct Restart(pub(super) Why);
 
+impl Restart {
+    /// Somebody has committed to what was read.
+    #[cfg(feature = "store")]
+    pub(crate) fn overtaken() -> Self {
+        Restart(Why::Overtaken)
+    }
+}
+
 /// Why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {

@@ -7,7 +7,7 @@
 
 use super::backoff::Backoff;
 use super::restart::{Restart, Stop, Why};
-use super::transaction::Transaction;
+use super::transaction::{Kept, Transaction};
 use super::update::Retry;
 use crate::clock;
 use crate::raw::{Attempted, Waits};
@@ -192,6 +192,7 @@ impl Transact {
             attempts: 0,
             body,
             waits: None,
+            kept: Kept::default(),
             result: PhantomData,
         }
     }
@@ -309,6 +310,8 @@ pub struct Transacting<'e, R, F, B> {
     attempts: u32,
     body: B,
     waits: Option<Waits<'e>>,
+    /// Dropped only when it doesn't wait any more, or it would wake itself.
+    kept: Kept,
     result: PhantomData<fn() -> (R, F)>,
 }
 
@@ -331,6 +334,8 @@ where
         {
             return match this.limits.reached::<F>(0) {
                 Some(TransactionError::TimedOut { .. }) => {
+                    this.waits = None;
+                    this.kept = Kept::default();
                     Poll::Ready(Err(TransactionError::TimedOut {
                         attempts: this.attempts,
                     }))
@@ -339,6 +344,7 @@ where
             };
         }
         this.waits = None;
+        this.kept = Kept::default();
         let mut backoff = Backoff::new();
         let mut tx = Transaction::new();
         tx.attempt = this.attempts;
@@ -359,6 +365,7 @@ where
                 }
                 this.waits = tx.take_log().wait(cx.waker(), false);
                 if this.waits.is_some() {
+                    this.kept = tx.take_kept();
                     tx.begin();
                     return Poll::Pending;
                 }

@@ -43,10 +43,35 @@ pub struct Transaction<'e> {
     pub(super) attempt: u32,
 }
 
+/// Dropped in this order, and only when the log is cleared.
 #[derive(Default)]
 struct Hooks<'e> {
+    kept: Kept,
     after_commit: Vec<Box<dyn FnOnce() + 'e>>,
     after_abort: Vec<Box<dyn FnOnce() + 'e>>,
+    /// Those of alternatives that were undone, which are not called. What they own stays as long as what the
+    /// alternatives have read: its end may be a commit to that.
+    undone: Vec<Box<dyn FnOnce() + 'e>>,
+}
+
+/// What an attempt keeps until nothing of it is left, alternatives that were undone included; of a task that
+/// waits, until it is woken.
+#[derive(Default)]
+pub(super) struct Kept(Vec<Box<dyn Send + Sync>>);
+
+impl Kept {
+    #[cfg(feature = "store")]
+    pub(super) fn push(&mut self, guard: impl Send + Sync + 'static) {
+        self.0.push(Box::new(guard));
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        for kept in self.0.drain(..) {
+            quietly(|| drop(kept));
+        }
+    }
 }
 
 impl<'e> Transaction<'e> {
@@ -284,6 +309,11 @@ impl<'e> Transaction<'e> {
     ///
     /// It runs outside of everything, and may use the crate. If it panics the caller of the transaction
     /// gets the panic, after the other hooks; what is committed remains so.
+    ///
+    /// If it isn't called it is dropped when the attempt is over, with all that it owns: after the hooks that are
+    /// called, before the next attempt, and not earlier where an alternative is undone. So the drop may commit to
+    /// what the attempt has read. In a task it is dropped as the wait begins: whose drop commits to what is waited
+    /// for wakes the task. On a thread it is dropped after the wait.
     pub fn after_commit(&self, f: impl FnOnce() + 'e) {
         let mut hooks = self.hooks.borrow_mut();
         hooks.get_or_insert_default().after_commit.push(Box::new(f));
@@ -293,10 +323,19 @@ impl<'e> Transaction<'e> {
     /// by a panic. Not for an attempt that is tried again, and not for a task that waits, which has no hooks until
     /// it runs again.
     ///
-    /// A panic of `f` is caught, and counted by [`destructor_panics`](crate::destructor_panics).
+    /// A panic of `f` is caught, and counted by [`destructor_panics`](crate::destructor_panics). If it isn't
+    /// called it is dropped as one [after a commit](Transaction::after_commit).
     pub fn after_abort(&self, f: impl FnOnce() + 'e) {
         let mut hooks = self.hooks.borrow_mut();
         hooks.get_or_insert_default().after_abort.push(Box::new(f));
+    }
+
+    /// Keeps something until the attempt is over, and nothing of it left; of one that waits, until it is woken.
+    /// It is dropped before any hook is called.
+    #[cfg(feature = "store")]
+    pub(crate) fn keep(&self, guard: impl Send + Sync + 'static) {
+        let mut hooks = self.hooks.borrow_mut();
+        hooks.get_or_insert_default().kept.push(guard);
     }
 
     /// Which attempt this is, from one.
@@ -319,31 +358,35 @@ impl<'e> Transaction<'e> {
     }
 
     fn forget_hooks_since(&self, (after_commit, after_abort): (usize, usize)) {
-        let mut all = self.hooks.borrow_mut();
-        let Some(hooks) = &mut *all else { return };
-        let forgotten = (
-            hooks.after_commit.split_off(after_commit),
-            hooks.after_abort.split_off(after_abort),
-        );
-        drop(all);
-        drop(forgotten);
+        let mut hooks = self.hooks.borrow_mut();
+        let Some(hooks) = hooks.as_deref_mut() else {
+            return;
+        };
+        hooks
+            .undone
+            .extend(hooks.after_commit.drain(after_commit..));
+        hooks.undone.extend(hooks.after_abort.drain(after_abort..));
     }
 
     /// Ends it: the hooks are called.
     #[inline]
     pub(super) fn committed(&mut self) {
         if let Some(hooks) = self.hooks.get_mut().take() {
-            self.call(hooks.after_commit);
+            self.call(*hooks);
         }
     }
 
     /// Calls all, whatever one of them does.
     #[cold]
-    fn call(&mut self, hooks: Vec<Box<dyn FnOnce() + 'e>>) {
+    fn call(&mut self, hooks: Hooks<'e>) {
         self.log.clear();
+        drop(hooks.kept);
         let mut panic = None;
-        for hook in hooks {
+        for hook in hooks.after_commit {
             panic = panic.or(catch_unwind(AssertUnwindSafe(hook)).err());
+        }
+        for hook in hooks.after_abort.into_iter().chain(hooks.undone) {
+            panic = panic.or(catch_unwind(AssertUnwindSafe(|| drop(hook))).err());
         }
         if let Some(payload) = panic {
             resume_unwind(payload);
@@ -354,6 +397,12 @@ impl<'e> Transaction<'e> {
     pub(super) fn take_log(&mut self) -> Log<'e> {
         std::mem::replace(&mut self.log, Log::new())
     }
+
+    /// What the attempt keeps, for as long as a task waits.
+    pub(super) fn take_kept(&mut self) -> Kept {
+        let hooks = self.hooks.get_mut().as_deref_mut();
+        hooks.map_or_else(Kept::default, |hooks| std::mem::take(&mut hooks.kept))
+    }
 }
 
 /// Without a commit: with one, there are no hooks any more.
@@ -362,6 +411,8 @@ impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         if let Some(hooks) = self.hooks.get_mut().take() {
             self.log.clear();
+            let hooks = *hooks;
+            drop(hooks.kept);
             hooks.after_abort.into_iter().for_each(quietly);
         }
     }

@@ -353,6 +353,30 @@ impl<T> UpdateError<T> {
     }
 }
 
+impl<T, F> UpdateError<T, F> {
+    /// For calls that have no error but the closure's.
+    #[cfg(feature = "store")]
+    #[cold]
+    pub(crate) fn into_refusal(self) -> F {
+        let error = match self {
+            UpdateError::Refused(refusal) => return refusal,
+            UpdateError::Invalid { error, .. } => match error {},
+            UpdateError::SelfConflict { proposed } => UpdateError::SelfConflict { proposed },
+            UpdateError::VersionLimit => UpdateError::VersionLimit,
+            UpdateError::Exhausted {
+                proposed,
+                current,
+                attempts,
+            } => UpdateError::<T>::Exhausted {
+                proposed,
+                current,
+                attempts,
+            },
+        };
+        error.raise()
+    }
+}
+
 /// Without the values: they need not be printable.
 impl<T, F: fmt::Debug, E: fmt::Debug> fmt::Debug for UpdateError<T, F, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -168,6 +168,15 @@ impl<T: Send + Sync + 'static, E: 'static> Watch<T, E> {
         self.wait_for_some(move |latest| choose(latest))
     }
 
+    /// Waits until `look` finds what it wants, whatever was seen.
+    #[cfg(feature = "store")]
+    pub(crate) fn waiting<R, F>(&self, look: F) -> Waiting<'_, T, E, R, F>
+    where
+        F: FnMut(&Snapshot<T>, bool) -> Option<R>,
+    {
+        Waiting::new(self.watcher.waitable(), look)
+    }
+
     #[allow(clippy::type_complexity, reason = "what it waits for is a closure")]
     fn wait_for_some<R>(
         &mut self,

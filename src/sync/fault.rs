@@ -124,6 +124,16 @@ pub enum Fault {
     ForgetTooMuch,
     /// A history shows what is left of it, whatever has been let go.
     ShowWhatIsLeft,
+    /// An entity of a store is taken off the map, and may still be committed to.
+    RemoveWithoutCommit,
+    /// An id whose birth was given up is taken off the map, though others may be about to give birth to it.
+    ForgetUnborn,
+    /// A commit puts an id into a bucket that others may have changed since.
+    BlindBucket,
+    /// An index follows after the commit, in a transaction of its own.
+    IndexAfterwards,
+    /// A tree is committed over whatever its nodes have become.
+    BlindVersion,
     /// The first transaction that is about to decide stops there for good.
     StopBeforeVerdict,
     /// The first thread that has recorded what it is about to replace stops there for good.
@@ -188,6 +198,19 @@ impl Fault {
         Fault::ForgetKept,
         Fault::ForgetTooMuch,
         Fault::ShowWhatIsLeft,
+        Fault::RemoveWithoutCommit,
+        Fault::ForgetUnborn,
+        Fault::BlindBucket,
+        Fault::IndexAfterwards,
+        Fault::BlindVersion,
+    ];
+    /// Those in the store, which is not in every build.
+    pub const OF_STORE: &[Fault] = &[
+        Fault::RemoveWithoutCommit,
+        Fault::ForgetUnborn,
+        Fault::BlindBucket,
+        Fault::IndexAfterwards,
+        Fault::BlindVersion,
     ];
 }
 

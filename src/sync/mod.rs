@@ -17,6 +17,8 @@
 pub(crate) mod coverage;
 pub(crate) mod event;
 pub(crate) mod fault;
+#[cfg(feature = "store")]
+pub(crate) mod map;
 pub(crate) mod orderings;
 pub(crate) mod sleep;
 

@@ -218,6 +218,100 @@ fn hooks_of_the_first_are_undone() {
     });
 }
 
+/// Says that it was dropped, and commits to an entity as it is.
+struct Ends<'a>(
+    &'a Entity<i32>,
+    &'a RefCell<Vec<&'static str>>,
+    &'static str,
+);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.update(|n| n + 1);
+        self.1.borrow_mut().push(self.2);
+    }
+}
+
+/// Found by looking: they were dropped at once, so the attempt had read what it had changed itself, and was
+/// tried again for ever.
+#[test]
+fn undone_hooks_are_dropped_when_nothing_of_the_attempt_is_left() {
+    alone(|| {
+        let (a, b, said) = (logical(0), logical(0), RefCell::new(Vec::new()));
+        let say = |what: &'static str| {
+            let said = &said;
+            move || said.borrow_mut().push(what)
+        };
+        let (result, runs) = bounded(5, |tx| {
+            tx.or_else(
+                |tx| {
+                    let owned = Ends(&a, &said, "undone, commit");
+                    tx.after_commit(move || drop(owned));
+                    let owned = Ends(&a, &said, "undone, abort");
+                    tx.after_abort(move || drop(owned));
+                    tx.get(&a)?;
+                    tx.retry()
+                },
+                |tx| {
+                    assert_eq!(said.borrow().len(), 0);
+                    let owned = Ends(&a, &said, "not called");
+                    tx.after_abort(move || drop(owned));
+                    tx.after_commit(say("called"));
+                    tx.update(&b, |n| n + 1)
+                },
+            )
+        });
+        assert_eq!((result, runs), (Ok(()), 1));
+        assert_eq!(
+            said.take(),
+            ["called", "not called", "undone, commit", "undone, abort"]
+        );
+        assert_eq!((*a.snapshot(), *b.snapshot()), (3, 1));
+        // Of an attempt that is tried again: before the next one.
+        let (result, runs) = bounded(5, |tx| {
+            if tx.attempt() == 2 {
+                assert_eq!(said.take(), ["undone, commit"]);
+            }
+            tx.or_else(
+                |tx| {
+                    let owned = Ends(&a, &said, "undone, commit");
+                    tx.after_commit(move || drop(owned));
+                    tx.get(&a)?;
+                    tx.retry()
+                },
+                |tx| {
+                    if tx.attempt() == 1 {
+                        overtake(&a, 10);
+                    }
+                    tx.update(&b, |n| n + 1)
+                },
+            )
+        });
+        assert_eq!((result, runs), (Ok(()), 2));
+        assert_eq!(said.take(), ["undone, commit"]);
+        // And where there is no commit.
+        let aborted = transaction_or_abort(|tx| {
+            tx.or_else(
+                |tx| {
+                    let owned = Ends(&a, &said, "undone, abort");
+                    tx.after_abort(move || drop(owned));
+                    tx.get(&a)?;
+                    Ok(tx.retry()?)
+                },
+                |tx| {
+                    tx.after_abort(say("called"));
+                    tx.get(&b)?;
+                    Err::<(), _>(Stop::Abort("no"))
+                },
+            )
+        });
+        assert_eq!(
+            (aborted, said.take()),
+            (Err("no"), vec!["called", "undone, abort"])
+        );
+    });
+}
+
 #[test]
 fn they_nest() {
     fn wait<R>(tx: &Transaction<'_>) -> Result<R, Restart> {

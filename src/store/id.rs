@@ -1,0 +1,150 @@
+//! What an entity is called, and what its line is called.
+//!
+//! An id is 128 bits that nobody else has: by default they begin with the time, so ids are in the order of
+//! their making, to the millisecond; on request all of them are random. A lineage has the id of the entity
+//! that it began with.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{SystemTime, UNIX_EPOCH};
+use uuid::{Builder, Uuid};
+
+/// The name of an entity of a [`Store`](crate::Store): a UUID.
+///
+/// # Examples
+/// ```
+/// use snapcell::EntityId;
+///
+/// let (first, second) = (EntityId::new(), EntityId::random());
+/// assert_ne!(first, second);
+/// assert_eq!(first.to_string().parse(), Ok(first));
+/// assert!("abc".parse::<EntityId>().is_err());
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntityId(Uuid);
+
+impl EntityId {
+    /// A new id, of version 7: 48 bits of the time in milliseconds, 74 random ones. Ids sort by their time.
+    #[must_use]
+    #[allow(clippy::new_without_default, reason = "no two are the same")]
+    pub fn new() -> Self {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH);
+        let millis = time.map_or(0, |time| {
+            u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+        });
+        let random = u128::from(fastrand::u64(..)) | u128::from(fastrand::u16(..)) << 64;
+        let [bytes @ .., _, _, _, _, _, _] = random.to_le_bytes();
+        EntityId(Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid())
+    }
+
+    /// A new id, of version 4: 122 random bits from the system, which nobody can guess.
+    #[must_use]
+    pub fn random() -> Self {
+        EntityId(Uuid::new_v4())
+    }
+
+    /// The id in a UUID of anybody's making.
+    #[must_use]
+    pub const fn from_bits(bits: u128) -> Self {
+        EntityId(Uuid::from_u128(bits))
+    }
+
+    /// The UUID.
+    #[must_use]
+    pub const fn to_bits(self) -> u128 {
+        self.0.as_u128()
+    }
+}
+
+/// As UUIDs are written: 8-4-4-4-12 hexadecimal digits.
+impl fmt::Display for EntityId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for EntityId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl FromStr for EntityId {
+    type Err = ParseIdError;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        Uuid::try_parse(s)
+            .map(EntityId)
+            .map_err(|_| ParseIdError(()))
+    }
+}
+
+/// A text that is no id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an id is written as 32 hexadecimal digits, in groups of 8-4-4-4-12")]
+pub struct ParseIdError(());
+
+/// The name of a line of entities, each forked from another one: the id of the first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LineageId(EntityId);
+
+impl LineageId {
+    /// The line that begins with this entity.
+    #[must_use]
+    pub const fn of(founder: EntityId) -> Self {
+        LineageId(founder)
+    }
+
+    /// The entity that it began with.
+    #[must_use]
+    pub const fn founder(self) -> EntityId {
+        self.0
+    }
+}
+
+impl fmt::Display for LineageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for LineageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+#[cfg(feature = "serde")]
+mod serde_impls {
+    use super::{EntityId, LineageId};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+    use std::borrow::Cow;
+
+    /// As text.
+    impl Serialize for EntityId {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_str(self)
+        }
+    }
+
+    impl<'de> Deserialize<'de> for EntityId {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let text = Cow::<str>::deserialize(deserializer)?;
+            text.parse().map_err(de::Error::custom)
+        }
+    }
+
+    /// As the id of the founder.
+    impl Serialize for LineageId {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            self.founder().serialize(serializer)
+        }
+    }
+
+    impl<'de> Deserialize<'de> for LineageId {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            EntityId::deserialize(deserializer).map(LineageId::of)
+        }
+    }
+}
