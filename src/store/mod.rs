@@ -17,6 +17,7 @@
 //! | `diff` | what differs between two trees |
 //! | `forest` | which entities are roots; a tree out of the store |
 //! | `versioning` | an edited tree back into the store |
+//! | `export` | trees and lines as graphs, and as data |
 //! | `handle` | an entity that one has looked up, strongly or weakly; waiting for it |
 //! | `check` | whether everything fits together |
 //! | `error` | what can be wrong with a call by id |
@@ -32,6 +33,7 @@ mod claims;
 mod diff;
 mod edit;
 mod error;
+mod export;
 mod forest;
 mod handle;
 mod history;
