@@ -2,7 +2,9 @@
 
 use crate::results::Answer;
 use crate::runner::Plan;
-use crate::{commit, contention, entities, garbage, memory, reads, transactions, waiting};
+use crate::{
+    commit, contention, entities, garbage, memory, reads, store, transactions, trees, waiting,
+};
 use clap::{Parser, ValueEnum};
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use std::time::Duration;
 /// the ratios of the repeats. A target that is missed is shown and is no failure; a check that fails is
 /// one.
 ///
-/// A full run takes about a quarter of an hour, and a quick one about a minute and a half. Only with --save
+/// A full run takes about half an hour, and a quick one about four minutes. Only with --save
 /// something is written.
 ///
 /// Exit codes: 0 measured; 1 a check failed, or the results can't be written; 2 bad arguments.
@@ -71,6 +73,10 @@ pub(crate) enum Question {
     Waiting,
     /// What do transactions over several values get done, and what do they cost?
     Transactions,
+    /// What does a store get done beside maps, by id?
+    Store,
+    /// What do trees cost: to build, to compare, to version?
+    Tree,
 }
 
 impl Arguments {
@@ -132,6 +138,8 @@ impl Question {
             Question::Memory => memory::answer(plan),
             Question::Waiting => waiting::answer(plan),
             Question::Transactions => transactions::answer(plan),
+            Question::Store => store::answer(plan),
+            Question::Tree => trees::answer(plan),
         }
     }
 }

@@ -43,7 +43,7 @@ impl Machine {
             others: load.others(),
             rustc: said(&rustc, &["-V"]).unwrap_or_else(|| UNKNOWN.to_owned()),
             commit: commit.unwrap_or_else(|| UNKNOWN.to_owned()),
-            command: format!("cargo bench --bench compare -- {}", arguments.join(" ")),
+            command: format!("cargo compare -- {}", arguments.join(" ")),
         }
     }
 

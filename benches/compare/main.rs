@@ -3,16 +3,17 @@
 //! Contenders are checked before they are timed: counts are what the updates make them, versions count
 //! commits, readers see whole values that never go back. Then they take turns: in each repeat all
 //! contenders of a case are measured, one shortly after the other, and ratios are formed within a repeat.
+//! `cargo compare` is short for `cargo bench --features store --bench compare`.
 //!
 //! ```text
-//! cargo bench --bench compare
-//! cargo bench --bench compare -- --quick
-//! cargo bench --bench compare -- reads contention --save
+//! cargo compare
+//! cargo compare -- --quick
+//! cargo compare -- reads contention --save
 //! ```
 //!
 //! | file | what it is about |
 //! |---|---|
-//! | `reads`, `commit`, `contention`, `entities`, `garbage`, `memory`, `waiting`, `transactions` | a question each |
+//! | `reads`, `commit`, `contention`, `entities`, `garbage`, `memory`, `waiting`, `transactions`, `store`, `trees` | a question each |
 //! | `cells` | one value that threads share: the crate and its rivals |
 //! | `stores` | many values by key: the crate and its rivals |
 //! | `banks` | several values at one instant: the crate and its rivals |
@@ -43,10 +44,12 @@ mod reads;
 mod results;
 mod runner;
 mod save;
+mod store;
 mod stores;
 mod table;
 mod targets;
 mod transactions;
+mod trees;
 mod waiting;
 
 use args::Arguments;

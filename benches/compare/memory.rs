@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 pub(crate) const QUESTION: &str = "memory";
 
-const METRICS: &[Metric] = &[Metric {
+pub(crate) const METRICS: &[Metric] = &[Metric {
     name: "memory",
     unit: "bytes",
     better: Better::Less,
@@ -73,17 +73,27 @@ pub(crate) fn child(contender: &str, many: u64) -> Result<Sample, String> {
 }
 
 fn weigh<C>(many: u64, new: impl Fn(u64) -> C, read: impl Fn(&C) -> u64) -> Result<Sample, String> {
-    let resident = || process::resident().ok_or("no resident memory is told");
     // What the first one brings along for all.
     drop(new(0));
-    let before = resident()?;
-    let mut all = Vec::with_capacity(many as usize);
-    all.extend((0..many).map(new));
-    let after = resident()?;
+    let (sample, all) = grown(many, || {
+        let mut all = Vec::with_capacity(many as usize);
+        all.extend((0..many).map(new));
+        all
+    })?;
     if !all.iter().map(read).eq(0..many) {
         return Err("a value is not what was put there".to_owned());
     }
-    Ok(vec![after.saturating_sub(before) as f64 / many as f64])
+    Ok(sample)
+}
+
+/// What so many add to the resident memory of this process, for each, and what was made of them.
+pub(crate) fn grown<A>(many: u64, make: impl FnOnce() -> A) -> Result<(Sample, A), String> {
+    let resident = || process::resident().ok_or("no resident memory is told");
+    let before = resident()?;
+    let all = make();
+    let after = resident()?;
+    let each = after.saturating_sub(before) as f64 / many as f64;
+    Ok((vec![each], all))
 }
 
 fn locked(lock: &Mutex<u64>) -> u64 {

@@ -3,7 +3,7 @@
 //! The bench starts itself again with a hidden argument; the child prints its figures in a line.
 
 use crate::runner::Sample;
-use crate::{garbage, memory};
+use crate::{garbage, memory, store};
 use std::env;
 use std::fs;
 use std::process::{Command, ExitCode};
@@ -49,6 +49,7 @@ pub(crate) fn child(arguments: &[String]) -> ExitCode {
         [question, contender, amount] => match (question.as_str(), amount.parse()) {
             (garbage::QUESTION, Ok(amount)) => garbage::child(contender, amount),
             (memory::QUESTION, Ok(amount)) => memory::child(contender, amount),
+            (store::QUESTION, Ok(amount)) => store::child(contender, amount),
             _ => Err(format!(
                 "{question} with {amount} is nothing for a process of its own"
             )),

@@ -78,6 +78,14 @@ const TRANSFERS_1: (&str, Where) = transactions("transfers, 64 accounts, 1 threa
 const TRANSFERS_2: (&str, Where) = transactions("transfers, 64 accounts, 2 threads");
 const TRANSFERS_4: (&str, Where) = transactions("transfers, 64 accounts, 4 threads");
 
+/// A case of the store, by threads of which each has a core.
+const fn store(case: &'static str) -> (&'static str, Where) {
+    ("store", Named(case))
+}
+const BY_ID: (&str, &str) = ("snapcell Store", "operations");
+const DASHMAP: &str = "DashMap";
+const PAPAYA: &str = "papaya update";
+
 /// All of them.
 const TARGETS: &[Target] = &[
     target("cached read, unchanged", ALONE, READER, Better(7.0, LOAD)),
@@ -231,6 +239,56 @@ const TARGETS: &[Target] = &[
         transactions("a read after a write"),
         ("read, after a transaction", "read"),
         Time(1.3, "read, after a commit"),
+    ),
+    target(
+        "by id, 90 % reads",
+        store("100 000 entities, 90 % reads, 2 threads"),
+        BY_ID,
+        Better(1.5, DASHMAP),
+    ),
+    target(
+        "by id, updates",
+        store("64 entities, updates, 2 threads"),
+        BY_ID,
+        Better(0.9, DASHMAP),
+    ),
+    target(
+        "by id, updates",
+        store("64 entities, updates, 2 threads"),
+        BY_ID,
+        Better(10.0, PAPAYA),
+    ),
+    target(
+        "by id, updates",
+        store("100 000 entities, updates, 2 threads"),
+        BY_ID,
+        Better(0.9, DASHMAP),
+    ),
+    target(
+        "by id, updates",
+        store("100 000 entities, updates, 2 threads"),
+        BY_ID,
+        Better(10.0, PAPAYA),
+    ),
+    // 300 times faster than 0.76 ms.
+    target(
+        "a version of one node, µs",
+        ("tree", Named("1 node")),
+        ("snapcell, edit and version, 1 change", "time"),
+        AtMost(760.0 / 300.0),
+    ),
+    // 100 times faster than 2.5 ms.
+    target(
+        "a version of one change, µs",
+        ("tree", Named("101 nodes")),
+        ("snapcell, edit and version, 1 change", "time"),
+        AtMost(25.0),
+    ),
+    target(
+        "the 1 000th version",
+        ("tree", Named("101 nodes, versions of one change")),
+        ("snapcell, the 1 000th", "time"),
+        Time(1.2, "snapcell, the 20th"),
     ),
 ];
 
