@@ -775,6 +775,25 @@ fn all_memory_of_ended_threads_goes_back() {
 }
 
 #[test]
+fn a_version_that_is_kept_takes_64_bytes() {
+    alone(|| {
+        elsewhere(|| {
+            const VERSIONS: u64 = 1_000_000;
+            let entity = Entity::builder(0_u64).retain(snapcell::Retain::All).build();
+            let before = LIVE.load(Ordering::Relaxed);
+            for _ in 0..VERSIONS {
+                entity.update(|n| n + 1);
+            }
+            let grown = LIVE.load(Ordering::Relaxed) - before;
+            let each = grown as f64 / VERSIONS as f64;
+            // A node of 56, a word; and places in reserve.
+            assert!(each < 65.0, "{each} bytes for each version");
+            assert_eq!(entity.history().len() as u64, VERSIONS + 1);
+        });
+    });
+}
+
+#[test]
 fn one_thread_makes_and_another_ends_and_neither_keeps_much() {
     alone(|| {
         const KIB: usize = 1024;
