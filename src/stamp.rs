@@ -123,7 +123,7 @@ impl Stamp {
     }
 
     /// The version is at its end, or hasn't begun.
-    #[cold]
+    #[inline]
     fn first(self, reading: Reading) -> Option<Self> {
         (self == Stamp::UNBORN).then(|| Stamp::new(0, reading.at_birth()))
     }

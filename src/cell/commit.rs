@@ -8,9 +8,8 @@
 use super::backoff::Backoff;
 use super::entity::Entity;
 use super::snapshot::{Loaded, Snapshot};
-use crate::clock::Reading;
 use crate::raw::reclaim::{self, Computing};
-use crate::raw::{Draft, Publication, Seen, quietly};
+use crate::raw::{Draft, Place, Publication, Seen, quietly};
 use crate::stamp::Stamp;
 use std::convert::Infallible;
 use std::error::Error;
@@ -57,7 +56,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
                 Refusal::Conflict,
             ));
         }
-        let draft = match self.draft(attempt.seen(), reading, proposed) {
+        let draft = match self.draft(attempt.seen(), attempt.seen().next(reading), proposed) {
             Ok(draft) => draft,
             Err((proposed, refusal)) => {
                 return Err(CommitError::new(
@@ -116,7 +115,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         if !self.head().is(&base.0) {
             return Err(self.refused(proposed, expected, Refusal::Conflict));
         }
-        let draft = match self.draft(base.0.seen(), reading, proposed) {
+        let draft = match self.draft(base.0.seen(), base.0.seen().next(reading), proposed) {
             Ok(draft) => draft,
             Err((proposed, refusal)) => return Err(self.refused(proposed, expected, refusal)),
         };
@@ -149,7 +148,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
             let reading = self.prepare();
             let mut attempt = self.head().attempt();
             let seen = attempt.seen();
-            let draft = match self.draft(seen, reading, value) {
+            let draft = match self.draft(seen, seen.next(reading), value) {
                 Ok(draft) => draft,
                 Err((value, refusal)) => {
                     return Err(CommitError::new(value, seen, seen.stamp(), refusal));
@@ -221,7 +220,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         // As it is, if nobody was faster.
         if self.head().is(&base.0) {
             let reading = self.prepare();
-            let draft = match self.draft(base.0.seen(), reading, mine) {
+            let draft = match self.draft(base.0.seen(), base.0.seen().next(reading), mine) {
                 Ok(draft) => draft,
                 Err((mine, refusal)) => return Err(self.refused(mine, expected, refusal)),
             };
@@ -249,7 +248,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
                 return Err(CommitError::new(mine, theirs, expected, Refusal::Conflict));
             };
             let position = computing.end();
-            let draft = match self.draft(theirs, reading, merged) {
+            let draft = match self.draft(theirs, theirs.next(reading), merged) {
                 Ok(draft) => draft,
                 Err((merged, refusal)) => {
                     quietly(|| drop(merged));
@@ -287,13 +286,13 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
     fn draft(
         &self,
         seen: Seen<'_, T>,
-        reading: Reading,
+        place: Option<Place>,
         value: T,
     ) -> Result<Draft<T>, (T, Refusal<E>)> {
         if let Err(error) = self.admit(seen, &value) {
             return Err((value, Refusal::Invalid(error)));
         }
-        match seen.next(reading) {
+        match place {
             Some(place) => Ok(Draft::new(place, value)),
             None => Err((value, Refusal::VersionLimit)),
         }

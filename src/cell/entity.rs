@@ -124,6 +124,7 @@ impl<T: Send + Sync + 'static, E> Extras<T, E> {
         validate(value)
     }
 
+    #[inline(never)]
     fn admit(&self, seen: Seen<'_, T>, value: &T) -> Result<(), E> {
         self.validate(value)?;
         match &self.past {
@@ -285,8 +286,10 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
     #[inline]
     pub(super) fn admit(&self, seen: Seen<'_, T>, value: &T) -> Result<(), E> {
         match self.0.extra() {
-            Some(extras) => extras.admit(seen, value),
-            None => Ok(()),
+            Some(extras) if extras.validate.is_some() || extras.past.is_some() => {
+                extras.admit(seen, value)
+            }
+            _ => Ok(()),
         }
     }
 }
