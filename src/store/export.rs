@@ -146,9 +146,9 @@ mod serde_impls {
     use super::super::children::Edge;
     use super::super::diff::{Diff, Moved};
     use super::super::id::EntityId;
-    use super::super::lineage::{Lineage, LineageEntry, MergeRecord, Origin};
+    use super::super::lineage::{Lineage, LineageEntry, MergeRecord};
     use super::super::tree::Tree;
-    use super::super::version::Version;
+    use super::super::version::{Origin, Version};
     use crate::stamp::Stamp;
     use serde::ser::{SerializeSeq, SerializeStruct};
     use serde::{Serialize, Serializer};

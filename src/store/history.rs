@@ -1,27 +1,19 @@
 //! What entities of a store were, by their ids.
 //!
 //! Each entity keeps its own history ([`Entity::history`]), as the store was told by
-//! [`StoreBuilder::retain`]. What a removed entity was is not asked for any more; who holds a
+//! [`StoreBuilder::retain`](super::StoreBuilder::retain). What a removed entity was is not asked for any more; who holds a
 //! [`Version`] keeps that.
 #![forbid(unsafe_code)]
 
+use super::Store;
 use super::error::Unknown;
 use super::id::EntityId;
 use super::version::{Node, Slot, Version};
-use super::{Store, StoreBuilder};
 use crate::cell::{Entity, History, Missing, Retain, snapshot_as_of};
 use crate::stamp::Stamp;
 use std::fmt;
 use std::iter::FusedIterator;
 use std::ops::RangeBounds;
-
-impl<T: Send + Sync + 'static> StoreBuilder<T> {
-    /// Which versions of its entities the store keeps. Default: [`Retain::Latest`].
-    pub fn retain(mut self, retain: Retain) -> Self {
-        self.template.retain = retain;
-        self
-    }
-}
 
 /// # The past
 impl<T: Send + Sync + 'static> Store<T> {

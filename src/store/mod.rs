@@ -4,12 +4,15 @@
 //! |---|---|
 //! | `id` | what an entity is called |
 //! | `version` | what is at an id: a value, or nothing any more |
+//! | `builder` | how a store begins |
+//! | `commit` | how one entity is changed |
 //! | `within` | a store as a transaction sees it |
 //! | `claims` | what is on a map before anybody needs it, and when it goes |
 //! | `index` | which entities have a key, kept in step with commits |
 //! | `history` | what entities were |
 //! | `standing` | what is known of an entity besides its value: its line, whether it is a root |
-//! | `lineage` | which entity came from which, and what two of them have in common |
+//! | `lineage` | which entity came from which: forks and merges |
+//! | `ancestors` | what came before a version, and the latest that came before two |
 //! | `provenance` | attributes that were taken over from others |
 //! | `children` | who is whose child: what values say about it |
 //! | `layout` | from values that name each other to branches, or to what is wrong with them |
@@ -27,9 +30,12 @@
 //! are commits like others.
 #![forbid(unsafe_code)]
 
+mod ancestors;
+mod builder;
 mod check;
 mod children;
 mod claims;
+mod commit;
 mod diff;
 mod edit;
 mod error;
@@ -48,6 +54,7 @@ mod version;
 mod versioning;
 mod within;
 
+pub use builder::{IdKind, StoreBuilder};
 pub use check::Inconsistent;
 pub use children::{Children, Edge, Place};
 pub use diff::{Diff, Moved};
@@ -59,23 +66,18 @@ pub use history::{PastError, Versions};
 pub use id::{EntityId, LineageId, ParseIdError};
 pub use index::{Ids, Index, Key};
 pub use layout::{Repeated, Repetition, TreeError};
-pub use lineage::{Lineage, LineageEntry, MergeError, MergeRecord, Merged, Origin};
+pub use lineage::{Lineage, LineageEntry, MergeError, MergeRecord, Merged};
 pub use provenance::{Attribute, Attributes, BorrowError, Shape, Source, Sources};
 pub use tree::{Nodes, Tree, TreeNode};
-pub use version::Version;
+pub use version::{Origin, Version};
 pub use versioning::{VersionError, Versioned};
 pub use within::Within;
 
-use crate::cell::{
-    Backoff, Changes, Entity, Snapshot, snapshot_of, transaction, transaction_or_abort,
-    try_transaction,
-};
-use crate::clock::Clock;
+use crate::cell::{Entity, snapshot_of, transaction_or_abort};
 use crate::stamp::Stamp;
-use crate::sync::fault::{Fault, planted};
 use crate::sync::map::Map;
 use claims::Birth;
-use index::{Follow, Step};
+use index::Follow;
 use standing::Standing;
 use std::fmt;
 use std::sync::Arc;
@@ -121,26 +123,6 @@ struct Inner<T: Send + Sync + 'static> {
     template: Template,
 }
 
-/// Which ids a store gives to what is inserted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum IdKind {
-    /// [`EntityId::new`]: in the order of their making.
-    #[default]
-    Ordered,
-    /// [`EntityId::random`]: nobody can guess them.
-    Random,
-}
-
-impl IdKind {
-    fn make(self) -> EntityId {
-        match self {
-            IdKind::Ordered => EntityId::new(),
-            IdKind::Random => EntityId::random(),
-        }
-    }
-}
-
 impl<T: Send + Sync + 'static> Inner<T> {
     /// Takes an entity off the map, if it was removed. The transaction that has removed it may have revived it.
     fn forget(&self, id: &EntityId, node: &Node<T>) {
@@ -148,12 +130,6 @@ impl<T: Send + Sync + 'static> Inner<T> {
             .remove_if(id, |other| Entity::ptr_eq(other, node) && is_removed(other));
         self.standings
             .remove_if(id, |standing| standing.read(|standing| standing.is_ended));
-    }
-
-    /// Whether a change of the value changes keys.
-    #[inline]
-    fn is_moved(&self, old: &T, new: &T) -> bool {
-        self.indexes.iter().any(|index| index.is_moved(old, new))
     }
 }
 
@@ -497,172 +473,6 @@ impl<T: Send + Sync + 'static> Store<T> {
     }
 }
 
-/// Changes from outside of a transaction.
-impl<T: Send + Sync + 'static> Inner<T> {
-    /// Replaces the value at a node by what `f` makes of it.
-    #[inline]
-    fn update<F: From<Unknown>>(
-        &self,
-        id: EntityId,
-        node: &Node<T>,
-        mut f: impl FnMut(&T) -> Result<T, F>,
-    ) -> Result<Stamp, F> {
-        let updated = node.try_update(|slot| {
-            let Slot::Live(old) = slot else {
-                return Err(Left::Refused(F::from(Unknown(id))));
-            };
-            let new = f(old).map_err(Left::Refused)?;
-            match self.is_moved(old, &new) {
-                false => Ok(Some(Slot::Live(new))),
-                true => Err(Left::Moved),
-            }
-        });
-        match updated {
-            Ok(updated) => Ok(updated.stamp()),
-            Err(error) => match error.into_refusal() {
-                Left::Refused(refusal) => Err(refusal),
-                Left::Moved => self.update_moved(id, node, f),
-            },
-        }
-    }
-
-    /// The same, where keys change.
-    #[cold]
-    fn update_moved<F: From<Unknown>>(
-        &self,
-        id: EntityId,
-        node: &Node<T>,
-        mut f: impl FnMut(&T) -> Result<T, F>,
-    ) -> Result<Stamp, F> {
-        let mut backoff = Backoff::new();
-        loop {
-            let base = node.snapshot();
-            let value = f(base.live().ok_or(Unknown(id))?)?;
-            match self.commit(id, node, &base, Slot::Live(value)) {
-                Ok(stamp) => return Ok(stamp),
-                Err((_, Lost::Conflict)) => backoff.lost(),
-                Err((_, Lost::VersionLimit)) => panic!("the version of {id} is at its end"),
-            }
-        }
-    }
-
-    /// Replaces the value at a node, if it still has the stamp that is expected, if one is.
-    fn try_commit(
-        &self,
-        id: EntityId,
-        node: &Node<T>,
-        expected: Option<Stamp>,
-        proposed: T,
-    ) -> Result<Stamp, StoreError<T>> {
-        let mut proposed = proposed;
-        let mut backoff = Backoff::new();
-        loop {
-            let base = node.snapshot();
-            let Some(current) = Version::new(id, base.clone()) else {
-                return Err(StoreError::unknown(proposed, id));
-            };
-            if let Some(expected) = expected.filter(|expected| *expected != base.stamp()) {
-                let refusal = StoreRefusal::Conflict { expected, current };
-                return Err(StoreError::new(proposed, refusal));
-            }
-            match self.commit(id, node, &base, Slot::Live(proposed)) {
-                Ok(stamp) => return Ok(stamp),
-                Err((Slot::Live(value), Lost::Conflict)) => proposed = value,
-                Err((Slot::Live(value), Lost::VersionLimit)) => {
-                    return Err(StoreError::new(value, StoreRefusal::VersionLimit(id)));
-                }
-                Err((Slot::Nothing | Slot::Unborn(_), _)) => {
-                    unreachable!("a value was to be committed")
-                }
-            }
-            backoff.lost();
-        }
-    }
-
-    /// Replaces what is at a node, if it is `base`, and has the indexes follow. One attempt, as far as the
-    /// node is concerned.
-    fn commit(
-        &self,
-        id: EntityId,
-        node: &Node<T>,
-        base: &Snapshot<Slot<T>>,
-        proposed: Slot<T>,
-    ) -> Result<Stamp, (Slot<T>, Lost)> {
-        let is_moved = match (base.live(), proposed.live()) {
-            (Some(old), Some(new)) => self.is_moved(old, new),
-            _ => !self.indexes.is_empty(),
-        };
-        if is_moved && !planted(Fault::IndexAfterwards) {
-            return self.commit_with_keys(id, node, base, proposed);
-        }
-        let result = match node.try_commit_on(base, proposed) {
-            Ok(committed) => Ok(committed.stamp()),
-            Err(error) if error.is_conflict() => Err((error.into_proposed(), Lost::Conflict)),
-            Err(error) => Err((error.into_proposed(), Lost::VersionLimit)),
-        };
-        if planted(Fault::IndexAfterwards) {
-            let now = node.snapshot();
-            transaction(|tx| {
-                let mut indexes = self.indexes.iter();
-                indexes.try_for_each(|index| index.follow(tx, id, base.live(), now.live()))
-            });
-        }
-        result
-    }
-
-    /// The same, by a transaction of the node and the buckets of all keys that come or go.
-    fn commit_with_keys(
-        &self,
-        id: EntityId,
-        node: &Node<T>,
-        base: &Snapshot<Slot<T>>,
-        mut proposed: Slot<T>,
-    ) -> Result<Stamp, (Slot<T>, Lost)> {
-        let mut backoff = Backoff::new();
-        loop {
-            let mut changes = Changes::new();
-            let step = Step {
-                id,
-                old: base.live(),
-                new: proposed.live(),
-            };
-            for index in &self.indexes {
-                changes = index.plan(changes, std::slice::from_ref(&step));
-            }
-            let changes = changes.write(node.clone(), base.stamp(), proposed);
-            let refused = match try_transaction(changes) {
-                Ok(done) => return Ok(done.stamp(node).unwrap_or_else(|| base.stamp())),
-                Err(refused) => refused,
-            };
-            let is_over = refused.is_about(node);
-            let lost = match refused.is_conflict() {
-                true => Lost::Conflict,
-                false => Lost::VersionLimit,
-            };
-            let value = refused.into_changes().take(node);
-            proposed = value.unwrap_or_else(|| unreachable!("all values are given back"));
-            if is_over {
-                return Err((proposed, lost));
-            }
-            // Another entity was faster at a bucket.
-            backoff.lost();
-        }
-    }
-}
-
-/// Why an update is not one of the entity alone.
-enum Left<F> {
-    Refused(F),
-    /// Keys change as well.
-    Moved,
-}
-
-/// Why a commit was not made.
-enum Lost {
-    Conflict,
-    VersionLimit,
-}
-
 impl<T: Send + Sync + 'static> Clone for Store<T> {
     fn clone(&self) -> Self {
         Store(Arc::clone(&self.0))
@@ -698,83 +508,5 @@ impl<T: Send + Sync + 'static> Extend<T> for Store<T> {
         for value in values {
             self.insert(value);
         }
-    }
-}
-
-/// A store in the making.
-///
-/// # Examples
-/// Every knob at once:
-/// ```
-/// use snapcell::{IdKind, Store};
-///
-/// let mut builder = Store::builder().ids(IdKind::Random);
-/// let by_word = builder.index(|text: &String| text.split(' ').map(String::from).collect::<Vec<_>>());
-/// let texts = builder.build();
-/// let id = texts.insert("to be or not to be".to_string());
-/// assert!(texts.find(&by_word, &"not".to_string()).contains(&id));
-/// ```
-#[must_use = "a builder builds nothing until `build` is called"]
-pub struct StoreBuilder<T: Send + Sync + 'static> {
-    indexes: Vec<Box<dyn Follow<T>>>,
-    ids: IdKind,
-    template: Template,
-}
-
-impl<T: Send + Sync + 'static> StoreBuilder<T> {
-    /// Which ids are given to what is inserted. Default: [`IdKind::Ordered`].
-    pub fn ids(mut self, kind: IdKind) -> Self {
-        self.ids = kind;
-        self
-    }
-
-    /// Where the times of the stamps come from. Default: [`Clock::monotonic`], the one of all entities, which
-    /// needs no memory in each.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.template.clock = Some(clock);
-        self
-    }
-
-    /// Declares an index: `keys` returns the keys of a value, none, one (an `Option`), or several. It must
-    /// return the same for the same value each time. It is the store that keeps the index in step; the
-    /// handle is for looks.
-    ///
-    /// # Complexity
-    /// A commit that changes keys is a transaction of the entity and the bucket of each key that comes or
-    /// goes. Others compute the keys of both values, and no more.
-    pub fn index<K: Key, I: IntoIterator<Item = K>>(
-        &mut self,
-        keys: impl Fn(&T) -> I + Send + Sync + 'static,
-    ) -> Index<T, K> {
-        let index = Index::new(keys);
-        self.indexes.push(Box::new(index.clone()));
-        index
-    }
-
-    /// The store.
-    pub fn build(self) -> Store<T> {
-        let lineages = Index::new(Standing::joined);
-        if let Some(clock) = &self.template.clock {
-            lineages.keep_time(clock);
-            self.indexes.iter().for_each(|index| index.keep_time(clock));
-        }
-        Store(Arc::new(Inner {
-            nodes: Map::new(),
-            indexes: self.indexes,
-            standings: Map::new(),
-            lineages,
-            ids: self.ids,
-            template: self.template,
-        }))
-    }
-}
-
-impl<T: Send + Sync + 'static> fmt::Debug for StoreBuilder<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoreBuilder")
-            .field("indexes", &self.indexes.len())
-            .field("ids", &self.ids)
-            .field("template", &self.template)
-            .finish_non_exhaustive()
     }
 }

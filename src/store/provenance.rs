@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::id::EntityId;
-use super::lineage::Origin;
+use super::version::Origin;
 use super::within::Within;
 use super::{Store, Unknown};
 use crate::cell::{Stop, transaction_or_abort};

@@ -5,9 +5,10 @@
 //! says no more than that may be given up at any time.
 #![forbid(unsafe_code)]
 
+use super::ancestors::Past;
 use super::error::Absent;
 use super::id::{EntityId, LineageId};
-use super::lineage::Ties;
+use super::provenance::Sources;
 use super::version::{Node, Slot};
 use super::within::Within;
 use super::{Inner, Store, Unknown};
@@ -83,6 +84,47 @@ impl<T: Send + Sync + 'static> Clone for Standing<T> {
             is_root: self.is_root,
             is_ended: self.is_ended,
             ties: self.ties.clone(),
+        }
+    }
+}
+
+/// What ties an entity to others.
+pub(super) struct Ties<T: Send + Sync + 'static> {
+    past: Past<T>,
+    sources: Sources,
+}
+
+impl<T: Send + Sync + 'static> Ties<T> {
+    pub(super) fn of(past: Past<T>) -> Arc<Self> {
+        let sources = Sources::new();
+        Arc::new(Ties { past, sources })
+    }
+}
+
+impl<T: Send + Sync + 'static> Standing<T> {
+    pub(super) fn past(&self) -> Past<T> {
+        let past = self.ties.as_ref().map(|ties| ties.past.clone());
+        past.unwrap_or_default()
+    }
+
+    pub(super) fn sources(&self) -> Sources {
+        let sources = self.ties.as_ref().map(|ties| ties.sources.clone());
+        sources.unwrap_or_default()
+    }
+
+    pub(super) fn with_past(&self, past: Past<T>) -> Self {
+        let sources = self.sources();
+        Standing {
+            ties: Some(Arc::new(Ties { past, sources })),
+            ..self.clone()
+        }
+    }
+
+    pub(super) fn with_sources(&self, sources: Sources) -> Self {
+        let past = self.past();
+        Standing {
+            ties: Some(Arc::new(Ties { past, sources })),
+            ..self.clone()
         }
     }
 }

@@ -163,3 +163,28 @@ impl<T: fmt::Display> fmt::Display for Version<T> {
         write!(f, "{} ({} {})", **self, self.id, self.stamp())
     }
 }
+
+/// A version by its name: which entity, and which stamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin {
+    /// The entity.
+    pub id: EntityId,
+    /// Which version of it.
+    pub stamp: Stamp,
+}
+
+impl<T> From<&Version<T>> for Origin {
+    fn from(version: &Version<T>) -> Self {
+        Origin {
+            id: version.id(),
+            stamp: version.stamp(),
+        }
+    }
+}
+
+/// The id, and the stamp.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.id, self.stamp)
+    }
+}
