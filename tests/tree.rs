@@ -590,6 +590,26 @@ fn an_adopted_tree_is_attached_by_the_version_that_names_it() {
 // Edits and diffs.
 
 #[test]
+fn several_trees_are_adopted_at_once_and_all_join_the_line() {
+    let (forest, tree) = rooted(&[(1, &[])]);
+    let mut edit = tree.edit();
+    let others: Vec<_> = (2..6).map(id).collect();
+    for other in &others {
+        forest.insert_with(*other, Node::of([])).expect("it is new");
+        forest.promote(other).expect("it is an orphan");
+        edit.adopt(&forest.tree(other).expect("it is one"));
+    }
+    edit.set(id(1), Node::of(others.clone()));
+    let adopted = edit.finish().expect("it is one still");
+    let committed = committed(forest.version(&adopted));
+    assert_eq!(committed.len(), 5);
+    assert_eq!(forest.roots(), [id(1)]);
+    let all = sorted(others.into_iter().chain([id(1)]));
+    assert_eq!(forest.lineage(LineageId::of(id(1))), all);
+    forest.validate().expect("everything fits together");
+}
+
+#[test]
 fn a_moved_node_modifies_both_parents_and_itself_but_not_what_is_below_it() {
     let (forest, tree) = rooted(&[(1, &[2, 3]), (2, &[4]), (3, &[]), (4, &[5]), (5, &[])]);
     let mut edit = tree.edit();

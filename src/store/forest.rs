@@ -493,7 +493,14 @@ impl<T: Children + Send + Sync + 'static> Looks<'_, T> {
         after: Standing<T>,
     ) {
         let forest = self.forest;
-        self.change(|changes| forest.set_standing(changes, id, standing, before, after));
+        let before = before.clone();
+        let turn = Turn {
+            id,
+            standing,
+            before,
+            after,
+        };
+        self.change(|changes| forest.turn(changes, vec![turn]));
     }
 
     /// Has an entity get a new version of the same value.
@@ -506,23 +513,27 @@ impl<T: Children + Send + Sync + 'static> Looks<'_, T> {
     }
 }
 
+/// A standing that is to become another one.
+pub(super) struct Turn<T: Send + Sync + 'static> {
+    pub(super) id: EntityId,
+    pub(super) standing: Entity<Standing<T>>,
+    pub(super) before: Snapshot<Standing<T>>,
+    pub(super) after: Standing<T>,
+}
+
 impl<T: Send + Sync + 'static> Forest<T> {
-    /// Has a standing replaced, and the index of lines follow.
-    pub(super) fn set_standing<'c>(
-        &self,
-        changes: Changes<'c>,
-        id: EntityId,
-        standing: Entity<Standing<T>>,
-        before: &Snapshot<Standing<T>>,
-        after: Standing<T>,
-    ) -> Changes<'c> {
-        let step = Step {
-            id,
-            old: Some(&**before),
-            new: Some(&after),
-        };
-        let changes = self.store.0.lineages.plan(changes, &[step]);
-        changes.write(standing, before.stamp(), after)
+    /// Has standings replaced, and the index of lines follow. All at once, since several may join one line.
+    pub(super) fn turn<'c>(&self, changes: Changes<'c>, turns: Vec<Turn<T>>) -> Changes<'c> {
+        let steps = turns.iter().map(|turn| Step {
+            id: turn.id,
+            old: Some(&*turn.before),
+            new: Some(&turn.after),
+        });
+        let steps: Vec<_> = steps.collect();
+        let changes = self.store.0.lineages.plan(changes, &steps);
+        turns.into_iter().fold(changes, |changes, turn| {
+            changes.write(turn.standing, turn.before.stamp(), turn.after)
+        })
     }
 }
 

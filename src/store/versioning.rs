@@ -11,9 +11,10 @@ use super::Birth;
 use super::children::Children;
 use super::diff::{Comparison, Depth, Pair};
 use super::error::Unknown;
-use super::forest::Forest;
+use super::forest::{Forest, Turn};
 use super::id::EntityId;
 use super::index::Step;
+use super::standing::Claim;
 use super::tree::{Branch, Kid, Shape, Tree, Value};
 use super::version::{Node, Slot, Version};
 use crate::cell::{Backoff, Changes, try_transaction};
@@ -234,6 +235,7 @@ impl<T: Children + Clone + PartialEq + Send + Sync + 'static> Forest<T> {
             return Ok(changes);
         }
         let lineage = inner.standing(&root).lineage;
+        let mut turns = Vec::new();
         for id in adopted.iter().copied() {
             let parents;
             (parents, changes) = self.parents.require(changes, &id);
@@ -243,16 +245,32 @@ impl<T: Children + Clone + PartialEq + Send + Sync + 'static> Forest<T> {
             if let Some(by) = others.next().copied() {
                 return Err(VersionError::Named { id, by });
             }
-            let Some(standing) = inner.standings.get(&id) else {
-                continue;
+            // Of one that somebody names nobody can make a root, as long as that is so.
+            let standing = match parents.is_empty() {
+                true => {
+                    let (standing, claim) = Claim::of(inner, &id);
+                    changes = changes.keep(claim);
+                    standing
+                }
+                false => match inner.standings.get(&id) {
+                    Some(standing) => standing,
+                    None => continue,
+                },
             };
             let before = standing.snapshot();
             if before.is_root {
-                let part = before.as_part_of(lineage);
-                changes = self.set_standing(changes, id, standing, &before, part);
+                let after = before.as_part_of(lineage);
+                turns.push(Turn {
+                    id,
+                    standing,
+                    before,
+                    after,
+                });
+            } else {
+                changes = changes.require(standing, before.stamp());
             }
         }
-        Ok(changes)
+        Ok(self.turn(changes, turns))
     }
 }
 
