@@ -65,7 +65,6 @@ const PAYLOADS: [(&str, Run); 3] = [
 ];
 
 fn money_moves(transfers: usize, tellers: &[usize]) {
-    let seed = Seed::get();
     for (name, run) in PAYLOADS {
         for &tellers in tellers {
             for accounts in [2, 9, 40] {
@@ -77,18 +76,15 @@ fn money_moves(transfers: usize, tellers: &[usize]) {
                         transfers: transfers / tellers,
                         yields,
                     };
-                    let report = run(config, seed.of(yields.into()));
-                    println!("{name:>9}, {config:?}: {report:?}");
-                    assert!(
-                        report.audits > 0 && report.given_up > 0,
-                        "NOT EXERCISED: {report:?}"
-                    );
-                    if accounts == 2 {
-                        assert!(
-                            report.conflicts > 0,
-                            "NOT EXERCISED: no conflict in {report:?}"
-                        );
-                    }
+                    let name = format!("{name:>9}, {config:?}");
+                    until_exercised(&name, |seed| {
+                        let report = run(config, seed);
+                        println!("{name}: {report:?}");
+                        // Among many accounts there may be none.
+                        let conflicts = report.conflicts.max(usize::from(accounts > 2));
+                        let is_audited = report.audits > 0 && report.given_up > 0;
+                        if is_audited { conflicts } else { 0 }
+                    });
                 }
             }
         }
