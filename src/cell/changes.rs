@@ -5,7 +5,7 @@
 use super::backoff::Backoff;
 use super::entity::{Entity, Invalid};
 use super::target::Target;
-use super::transaction::Kept;
+use super::transaction::Belongings;
 use crate::raw::{Attempted, Log};
 use crate::stamp::Stamp;
 use std::convert::Infallible;
@@ -20,7 +20,7 @@ use std::fmt;
 pub struct Changes<'e> {
     log: Log<'e>,
     /// Dropped after that.
-    kept: Kept,
+    belongings: Belongings,
 }
 
 impl<'e> Changes<'e> {
@@ -28,7 +28,7 @@ impl<'e> Changes<'e> {
     pub fn new() -> Self {
         Changes {
             log: Log::new(),
-            kept: Kept::default(),
+            belongings: Belongings::default(),
         }
     }
 
@@ -76,7 +76,7 @@ impl<'e> Changes<'e> {
     /// Keeps something until the changes were made, or are given up.
     #[cfg(feature = "store")]
     pub(crate) fn keep(mut self, guard: impl Send + Sync + 'static) -> Self {
-        self.kept.push(guard);
+        self.belongings.push(guard);
         self
     }
 
@@ -162,7 +162,10 @@ impl fmt::Debug for Changes<'_> {
 /// assert_eq!(refused.into_changes().take(&index), Some(vec!["new"]));
 /// ```
 pub fn try_transaction<'e>(changes: Changes<'e>) -> Result<Transacted<'e>, Refused<'e>> {
-    let Changes { mut log, kept } = changes;
+    let Changes {
+        mut log,
+        belongings,
+    } = changes;
     let mut backoff = Backoff::new();
     let mut attempts: u32 = 0;
     loop {
@@ -183,7 +186,7 @@ pub fn try_transaction<'e>(changes: Changes<'e>) -> Result<Transacted<'e>, Refus
             }
         };
         return Err(Refused {
-            changes: Changes { log, kept },
+            changes: Changes { log, belongings },
             index,
             expected,
             found,

@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use super::guard::Guard;
-use super::history::{Past, Retain};
+use super::past::{Past, Retain};
 use super::snapshot::{Loaded, Snapshot};
 use crate::clock::{Clock, Reading};
 use crate::raw::reclaim::{self, Computing, Reclaim, Reclaimer};

@@ -16,7 +16,8 @@
 //! | `transact` | how that is run: again until it commits, within limits, on a thread or in a task |
 //! | `changes` | the same with values that were computed before, in one attempt |
 //! | `moment` | several entities at one instant, looked at only |
-//! | `history` | what an entity was: its former snapshots, without holes |
+//! | `history` | what an entity was, by version, stamp and time |
+//! | `past` | what is kept of that, without holes |
 //! | `guard` | pins, and what waits for them |
 //! | `backoff` | how long the loser of a race stays away |
 #![forbid(unsafe_code)]
@@ -30,6 +31,7 @@ mod guard;
 mod history;
 mod modify;
 mod moment;
+mod past;
 mod reader;
 mod restart;
 mod snapshot;
@@ -47,8 +49,9 @@ pub use changes::{ChangeRefusal, Changes, Refused, Transacted, try_transaction};
 pub use commit::{CommitError, Committed, Merge, Refusal};
 pub use entity::{Builder, Entity, Invalid};
 pub use guard::{Guard, Lag, destructor_panics, pin, reclaim, reclamation_lag};
-pub use history::{History, Missing, Retain};
+pub use history::{History, Missing};
 pub use moment::{Entities, Moment, snapshot_as_of, snapshot_of};
+pub use past::Retain;
 pub use reader::Reader;
 pub use restart::{Restart, Restarts, Stop};
 pub use snapshot::{Loaded, Projected, Snapshot};

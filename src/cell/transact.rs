@@ -7,7 +7,7 @@
 
 use super::backoff::Backoff;
 use super::restart::{Restart, Stop, Why};
-use super::transaction::{Kept, Transaction};
+use super::transaction::{Belongings, Transaction};
 use super::update::Retry;
 use crate::clock;
 use crate::raw::{Attempted, Waits};
@@ -192,7 +192,7 @@ impl Transact {
             attempts: 0,
             body,
             waits: None,
-            kept: Kept::default(),
+            belongings: Belongings::default(),
             result: PhantomData,
         }
     }
@@ -311,7 +311,7 @@ pub struct Transacting<'e, R, F, B> {
     body: B,
     waits: Option<Waits<'e>>,
     /// Dropped only when it doesn't wait any more, or it would wake itself.
-    kept: Kept,
+    belongings: Belongings,
     result: PhantomData<fn() -> (R, F)>,
 }
 
@@ -335,7 +335,7 @@ where
             return match this.limits.reached::<F>(0) {
                 Some(TransactionError::TimedOut { .. }) => {
                     this.waits = None;
-                    this.kept = Kept::default();
+                    this.belongings = Belongings::default();
                     Poll::Ready(Err(TransactionError::TimedOut {
                         attempts: this.attempts,
                     }))
@@ -344,7 +344,7 @@ where
             };
         }
         this.waits = None;
-        this.kept = Kept::default();
+        this.belongings = Belongings::default();
         let mut backoff = Backoff::new();
         let mut tx = Transaction::new();
         tx.attempt = this.attempts;
@@ -365,7 +365,7 @@ where
                 }
                 this.waits = tx.take_log().wait(cx.waker(), false);
                 if this.waits.is_some() {
-                    this.kept = tx.take_kept();
+                    this.belongings = tx.take_belongings();
                     tx.begin();
                     return Poll::Pending;
                 }

@@ -46,7 +46,7 @@ pub struct Transaction<'e> {
 /// Dropped in this order, and only when the log is cleared.
 #[derive(Default)]
 struct Hooks<'e> {
-    kept: Kept,
+    belongings: Belongings,
     after_commit: Vec<Box<dyn FnOnce() + 'e>>,
     after_abort: Vec<Box<dyn FnOnce() + 'e>>,
     /// Those of alternatives that were undone, which are not called. What they own stays as long as what the
@@ -57,16 +57,16 @@ struct Hooks<'e> {
 /// What an attempt keeps until nothing of it is left, alternatives that were undone included; of a task that
 /// waits, until it is woken.
 #[derive(Default)]
-pub(super) struct Kept(Vec<Box<dyn Send + Sync>>);
+pub(super) struct Belongings(Vec<Box<dyn Send + Sync>>);
 
-impl Kept {
+impl Belongings {
     #[cfg(feature = "store")]
     pub(super) fn push(&mut self, guard: impl Send + Sync + 'static) {
         self.0.push(Box::new(guard));
     }
 }
 
-impl Drop for Kept {
+impl Drop for Belongings {
     fn drop(&mut self) {
         for kept in self.0.drain(..) {
             quietly(|| drop(kept));
@@ -335,7 +335,7 @@ impl<'e> Transaction<'e> {
     #[cfg(feature = "store")]
     pub(crate) fn keep(&self, guard: impl Send + Sync + 'static) {
         let mut hooks = self.hooks.borrow_mut();
-        hooks.get_or_insert_default().kept.push(guard);
+        hooks.get_or_insert_default().belongings.push(guard);
     }
 
     /// Which attempt this is, from one.
@@ -380,7 +380,7 @@ impl<'e> Transaction<'e> {
     #[cold]
     fn call(&mut self, hooks: Hooks<'e>) {
         self.log.clear();
-        drop(hooks.kept);
+        drop(hooks.belongings);
         let mut panic = None;
         for hook in hooks.after_commit {
             panic = panic.or(catch_unwind(AssertUnwindSafe(hook)).err());
@@ -399,9 +399,11 @@ impl<'e> Transaction<'e> {
     }
 
     /// What the attempt keeps, for as long as a task waits.
-    pub(super) fn take_kept(&mut self) -> Kept {
+    pub(super) fn take_belongings(&mut self) -> Belongings {
         let hooks = self.hooks.get_mut().as_deref_mut();
-        hooks.map_or_else(Kept::default, |hooks| std::mem::take(&mut hooks.kept))
+        hooks.map_or_else(Belongings::default, |hooks| {
+            std::mem::take(&mut hooks.belongings)
+        })
     }
 }
 
@@ -412,7 +414,7 @@ impl Drop for Transaction<'_> {
         if let Some(hooks) = self.hooks.get_mut().take() {
             self.log.clear();
             let hooks = *hooks;
-            drop(hooks.kept);
+            drop(hooks.belongings);
             hooks.after_abort.into_iter().for_each(quietly);
         }
     }

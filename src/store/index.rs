@@ -16,6 +16,7 @@
 
 use super::check::{Checked, Entities, Seen};
 use super::claims::{Claims, Found, Token};
+use super::glance::Glanced;
 use super::id::EntityId;
 use crate::cell::{Changes, Entity, Restart, Transaction};
 use crate::clock::Clock;
@@ -52,40 +53,6 @@ struct Inner<T, K> {
 }
 
 type Glance<T> = dyn Fn(&T, &T) -> Glanced + Send + Sync;
-
-/// What a look at keys in their order says of the sets of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Glanced {
-    Same,
-    Different,
-    /// They come in another order, or more than once, or one by one they differ.
-    Unclear,
-}
-
-impl Glanced {
-    fn of<K: Eq>(old: impl IntoIterator<Item = K>, new: impl IntoIterator<Item = K>) -> Self {
-        let (mut old, mut new) = (old.into_iter(), new.into_iter());
-        let mut pair = (old.next(), new.next());
-        if pair.0 != pair.1 {
-            // One key at most on either side.
-            let is_all = (pair.0.is_none() || old.next().is_none())
-                && (pair.1.is_none() || new.next().is_none());
-            return if is_all {
-                Glanced::Different
-            } else {
-                Glanced::Unclear
-            };
-        }
-        while pair.0.is_some() && pair.0 == pair.1 {
-            pair = (old.next(), new.next());
-        }
-        if pair.0 == pair.1 {
-            Glanced::Same
-        } else {
-            Glanced::Unclear
-        }
-    }
-}
 
 /// The keys that a value has.
 type KeysOf<T, K> = dyn Fn(&T) -> BTreeSet<K> + Send + Sync;
@@ -519,29 +486,3 @@ impl PartialEq for Ids {
 }
 
 impl Eq for Ids {}
-
-#[cfg(test)]
-mod tests {
-    use super::Glanced::{self, Different, Same, Unclear};
-
-    #[test]
-    fn a_glance_says_nothing_that_sets_would_deny() {
-        let all = |digits: u32| -> Vec<u32> {
-            let digit = |at: u32| (digits / 4_u32.pow(at)) % 4;
-            (0..3).map(digit).take_while(|digit| *digit > 0).collect()
-        };
-        for (old, new) in (0..64).flat_map(|old| (0..64).map(move |new| (all(old), all(new)))) {
-            let set = |keys: &[u32]| keys.iter().copied().collect::<super::BTreeSet<_>>();
-            match Glanced::of(&old, &new) {
-                Same => assert_eq!(set(&old), set(&new)),
-                Different => assert_ne!(set(&old), set(&new)),
-                Unclear => {}
-            }
-        }
-        assert_eq!(Glanced::of(Some(1), Some(1)), Same);
-        assert_eq!(Glanced::of(None, None::<u32>), Same);
-        assert_eq!(Glanced::of(Some(1), Some(2)), Different);
-        assert_eq!(Glanced::of(None, Some(2)), Different);
-        assert_eq!(Glanced::of([1, 2], [2, 1]), Unclear);
-    }
-}

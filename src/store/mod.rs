@@ -9,6 +9,7 @@
 //! | `within` | a store as a transaction sees it |
 //! | `claims` | what is on a map before anybody needs it, and when it goes |
 //! | `index` | which entities have a key, kept in step with commits |
+//! | `glance` | whether keys change, told without making sets of them |
 //! | `history` | what entities were |
 //! | `standing` | what is known of an entity besides its value: its line, whether it is a root |
 //! | `lineage` | which entity came from which: forks and merges |
@@ -41,6 +42,7 @@ mod edit;
 mod error;
 mod export;
 mod forest;
+mod glance;
 mod handle;
 mod history;
 mod id;

@@ -167,10 +167,7 @@ impl<'t, 'e, T: Send + Sync + 'static> Within<'t, 'e, T> {
     /// # Errors
     /// As [`get`](Within::get).
     pub fn write(&self, id: &EntityId, value: T) -> Result<(), Absent> {
-        let (node, old) = self.live(id)?;
-        self.follow(*id, Some(old), Some(&value))?;
-        self.tx.write(node, Slot::Live(value));
-        Ok(())
+        self.update(id, |_| value)
     }
 
     /// Has the value of an entity replaced by what `f` makes of it.
@@ -178,8 +175,11 @@ impl<'t, 'e, T: Send + Sync + 'static> Within<'t, 'e, T> {
     /// # Errors
     /// As [`get`](Within::get).
     pub fn update(&self, id: &EntityId, f: impl FnOnce(&T) -> T) -> Result<(), Absent> {
-        let value = f(self.get(id)?);
-        self.write(id, value)
+        let (node, old) = self.live(id)?;
+        let value = f(old);
+        self.follow(*id, Some(old), Some(&value))?;
+        self.tx.write(node, Slot::Live(value));
+        Ok(())
     }
 
     /// A new entity, which is there for others when the transaction commits. Then it has version 0.

@@ -19,6 +19,23 @@ pub(crate) trait MapKey: Hash + Ord + Clone + Send + Sync + 'static {}
 
 impl<K: Hash + Ord + Clone + Send + Sync + 'static> MapKey for K {}
 
+impl<K: MapKey, V: Clone + Send + Sync + 'static> Map<K, V> {
+    /// The value, or a new one where there is none, or one that `is_dead`.
+    pub(crate) fn claim(&self, key: &K, make: impl Fn() -> V, is_dead: impl Fn(&V) -> bool) -> V {
+        loop {
+            let found = self.look(key, |value| (!is_dead(value)).then(|| value.clone()));
+            if let Some(value) = found.flatten() {
+                return value;
+            }
+            let value = make();
+            if self.insert(key.clone(), value.clone(), &is_dead).is_ok() {
+                return value;
+            }
+            // Somebody else's, who was faster.
+        }
+    }
+}
+
 #[cfg(not(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle)))]
 mod real {
     use super::{Hashing, MapKey};
@@ -71,26 +88,6 @@ mod real {
             match computed {
                 Compute::Aborted(()) => Err(value),
                 _ => Ok(()),
-            }
-        }
-
-        /// The value, or a new one where there is none, or one that `is_dead`.
-        pub(crate) fn claim(
-            &self,
-            key: &K,
-            make: impl Fn() -> V,
-            is_dead: impl Fn(&V) -> bool,
-        ) -> V {
-            loop {
-                let found = self.look(key, |value| (!is_dead(value)).then(|| value.clone()));
-                if let Some(value) = found.flatten() {
-                    return value;
-                }
-                let value = make();
-                if self.insert(key.clone(), value.clone(), &is_dead).is_ok() {
-                    return value;
-                }
-                // Somebody else's, who was faster.
             }
         }
 
@@ -157,25 +154,6 @@ mod stand_in {
             };
             drop(old);
             Ok(())
-        }
-
-        pub(crate) fn claim(
-            &self,
-            key: &K,
-            make: impl Fn() -> V,
-            is_dead: impl Fn(&V) -> bool,
-        ) -> V {
-            loop {
-                let old = self.get(key);
-                match old {
-                    Some(old) if !is_dead(&old) => return old,
-                    _ => {}
-                }
-                let new = make();
-                if self.insert(key.clone(), new.clone(), &is_dead).is_ok() {
-                    return new;
-                }
-            }
         }
 
         pub(crate) fn remove_if(&self, key: &K, is_it: impl Fn(&V) -> bool) -> bool {
