@@ -5,7 +5,7 @@ use super::error::{StoreError, Unknown};
 use super::id::EntityId;
 use super::version::{Node, Slot, Version};
 use super::{Inner, Store};
-use crate::cell::{Closed, Snapshot, TimedOut, Waiting, Watch};
+use crate::cell::{Snapshot, TimedOut, Waiting, Watch};
 use crate::stamp::Stamp;
 use std::convert::Infallible;
 use std::fmt;
@@ -329,9 +329,3 @@ impl<T: Send + Sync + 'static> fmt::Debug for Changed<'_, T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the entity {0} was removed")]
 pub struct Removed(pub EntityId);
-
-impl From<Removed> for Closed {
-    fn from(_: Removed) -> Self {
-        Closed
-    }
-}
