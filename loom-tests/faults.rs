@@ -125,9 +125,36 @@ const OF_STORE: &[&Model] = &[
 #[cfg(not(feature = "store"))]
 const OF_STORE: &[&Model] = &[];
 
+/// Those of the scheduler.
+#[cfg(feature = "scheduler")]
+const OF_SCHEDULER: &[&Model] = &[
+    &crate::scheduler_reservation::an_old_clear::MODEL,
+    &crate::scheduler_reservation::two_claims::MODEL,
+    &crate::scheduler_reservation::a_holder_dies::MODEL,
+    &crate::scheduler_reservation::an_equal_waits::MODEL,
+    &crate::scheduler_reservation::two_heirs::MODEL,
+    &crate::lane::two_submit::MODEL,
+    &crate::lane::a_parked_lane_is_resumed::MODEL,
+    &crate::lane::what_is_new_in_a_parked_lane_is_known::MODEL,
+    &crate::lane::a_promotion_of_what_is_taken::MODEL,
+    &crate::lane::an_advertised_lane_is_found::MODEL,
+    &crate::operation::claim_against_cancel::MODEL,
+    &crate::operation::cancel_reject_complete::MODEL,
+    &crate::operation::complete_against_wait::MODEL,
+    &crate::operation::complete_against_a_thread::MODEL,
+    &crate::operation::opened_again::MODEL,
+    &crate::operation::an_answer_is_taken::MODEL,
+    &crate::operation::the_last_one_out::MODEL,
+    &crate::operation::counts_are_read::MODEL,
+    &crate::operation::a_promotion_reaches_a_queued_child::MODEL,
+];
+#[cfg(not(feature = "scheduler"))]
+const OF_SCHEDULER: &[&Model] = &[];
+
 /// All models that this build has.
 fn models() -> impl Iterator<Item = &'static Model> {
-    MODELS.iter().chain(OF_STORE).copied()
+    let of_features = OF_STORE.iter().chain(OF_SCHEDULER);
+    MODELS.iter().chain(of_features).copied()
 }
 
 /// Weaker orderings that no model notices, each explained in the table. None so far.
@@ -135,7 +162,10 @@ const EXPLAINED: usize = 0;
 
 /// What is planted, and who claims to notice.
 fn claims() -> Vec<(String, Vec<&'static str>)> {
-    let is_there = |fault: &&Fault| cfg!(feature = "store") || !Fault::OF_STORE.contains(fault);
+    let is_there = |fault: &&Fault| {
+        (cfg!(feature = "store") || !Fault::OF_STORE.contains(fault))
+            && (cfg!(feature = "scheduler") || !Fault::OF_SCHEDULER.contains(fault))
+    };
     let faults = Fault::ALL.iter().filter(is_there).map(|&fault| {
         let by = models().filter(|model| model.kills.contains(&fault));
         (
@@ -172,6 +202,12 @@ fn each_model_is_in_the_list_once() {
         include_str!("wait.rs"),
         #[cfg(feature = "store")]
         include_str!("store.rs"),
+        #[cfg(feature = "scheduler")]
+        include_str!("scheduler_reservation.rs"),
+        #[cfg(feature = "scheduler")]
+        include_str!("lane.rs"),
+        #[cfg(feature = "scheduler")]
+        include_str!("operation.rs"),
     ];
     let defined: usize = sources
         .iter()

@@ -24,6 +24,9 @@
 //! | `transaction_life` | transactions against the end of entities, and memory that is used again |
 //! | `transaction_wait` | those who wait against transactions, and transactions that wait |
 //! | `store` | entities by id, and indexes that follow (feature `store`) |
+//! | `scheduler_reservation` | who should be left alone at an entity (feature `scheduler`) |
+//! | `lane` | what is put into a lane, and who has it (feature `scheduler`) |
+//! | `operation` | how operations end, and who learns of it (feature `scheduler`) |
 //! | `faults` | the replay |
 
 mod closure;
@@ -34,11 +37,17 @@ mod exit;
 mod faults;
 mod gate;
 mod history;
+#[cfg(feature = "scheduler")]
+mod lane;
 mod moment;
+#[cfg(feature = "scheduler")]
+mod operation;
 mod pool;
 mod read;
 mod reader;
 mod ring;
+#[cfg(feature = "scheduler")]
+mod scheduler_reservation;
 #[cfg(feature = "store")]
 mod store;
 mod support;

@@ -373,3 +373,334 @@ fn eight_who_transfer_keep_the_sum() {
         );
     });
 }
+
+// The scheduler. An engine has no threads of its own here: whoever waits for a ticket serves meanwhile.
+
+#[cfg(feature = "scheduler")]
+mod scheduler {
+    use super::{Ledger, Value, entity, explore, on_threads};
+    use shuttle::rand::Rng;
+    use snapcell::{
+        Clock, Engine, EngineBuilder, Entity, Operation, OperationError, Policy, Priority,
+        RetryPolicy, ShutDown, Snapshot, Ticket,
+    };
+    use std::convert::Infallible;
+    use std::sync::atomic::Ordering::SeqCst;
+    use std::sync::{Arc, Mutex};
+
+    const WORKERS: u64 = 16;
+
+    fn builder() -> EngineBuilder {
+        Engine::builder().workers(0).clock(Clock::logical())
+    }
+
+    /// Tried again without a delay, since there is no time.
+    fn at_once<B>(operation: Operation<B>) -> Operation<B> {
+        operation.retrying(RetryPolicy::default().with_spins(u32::MAX))
+    }
+
+    fn any_priority() -> Priority {
+        let number = shuttle::rand::thread_rng().gen_range(1..=10);
+        Priority::new(number).expect("it is one of ten")
+    }
+
+    /// One of so many, by chance.
+    fn any(of: usize) -> usize {
+        shuttle::rand::thread_rng().gen_range(0..of)
+    }
+
+    /// What the engine says of itself when everything has ended, and what its entities say.
+    fn check(engine: &Engine, entities: &[Entity<Value>]) {
+        engine.serve();
+        let counts = engine.counts();
+        assert_eq!(counts.submitted, counts.ended(), "{counts}");
+        assert!(engine.is_clean(), "{counts}");
+        let effects: u64 = entities
+            .iter()
+            .map(|entity| entity.read(|value| value.number))
+            .sum();
+        assert_eq!(
+            effects, counts.committed,
+            "one effect for each that was committed"
+        );
+    }
+
+    type Taken = Ticket<Snapshot<Value>, Infallible>;
+
+    /// Adds one to an entity, if there is room.
+    fn submit(
+        engine: &Engine,
+        entity: &Entity<Value>,
+        ledger: &Arc<Ledger>,
+        priority: Priority,
+    ) -> Option<Taken> {
+        let ledger = Arc::clone(ledger);
+        let add_one = move |value: &Value| Value::new(value.number + 1, &ledger);
+        let operation = Operation::update(entity, add_one).priority(priority);
+        engine.submit(at_once(operation)).ok()
+    }
+
+    /// Whether it ended as one that others may end.
+    fn is_ended<T>(result: &Result<T, OperationError<Infallible>>) -> bool {
+        match result {
+            Ok(_) | Err(OperationError::Cancelled | OperationError::Rejected(_)) => true,
+            Err(_) => false,
+        }
+    }
+
+    #[test]
+    fn whatever_is_submitted_ends() {
+        explore(|ledger| {
+            let policy = [Policy::InOrder, Policy::Fold, Policy::WinnerTakesAll][any(3)];
+            let engine = builder().policy(policy).capacity(3).build();
+            let entities: Arc<[_; 2]> = Arc::new([(); 2].map(|()| entity(ledger)));
+            on_threads(WORKERS, {
+                let (engine, entities) = (engine.clone(), Arc::clone(&entities));
+                let ledger = Arc::clone(ledger);
+                move |thread| {
+                    let entity = &entities[any(2)];
+                    if thread % 4 == 0 {
+                        // Beside the lane, and so in its way.
+                        let ledger = Arc::clone(&ledger);
+                        let add_one = move |value: &Value| Value::new(value.number + 1, &ledger);
+                        let beside = at_once(Operation::update(entity, add_one));
+                        let result = engine.run(&beside);
+                        assert!(is_ended(&result));
+                        return;
+                    }
+                    let Some(ticket) = submit(&engine, entity, &ledger, any_priority()) else {
+                        return;
+                    };
+                    match any(4) {
+                        0 => drop(ticket.cancel()),
+                        1 => ticket.set_priority(any_priority()),
+                        2 => engine.serve(),
+                        _ => {}
+                    }
+                    assert!(is_ended(&ticket.wait()));
+                }
+            });
+            check(&engine, &entities[..]);
+            let conflicts = engine.counts().conflicts as usize;
+            ledger.retried.fetch_add(conflicts, SeqCst);
+        });
+    }
+
+    #[test]
+    fn what_is_staged_ends() {
+        explore(|ledger| {
+            let policy = [Policy::InOrder, Policy::WinnerTakesAll][any(2)];
+            let engine = builder().policy(policy).build();
+            let entities: Arc<[_; 2]> = Arc::new([(); 2].map(|()| entity(ledger)));
+            on_threads(6, {
+                let (engine, entities) = (engine.clone(), Arc::clone(&entities));
+                let ledger = Arc::clone(ledger);
+                move |thread| {
+                    let mut stage = engine.stage();
+                    let tickets: Vec<Taken> = (0..2)
+                        .map(|_| {
+                            let ledger = Arc::clone(&ledger);
+                            let add_one =
+                                move |value: &Value| Value::new(value.number + 1, &ledger);
+                            let operation = Operation::update(&entities[any(2)], add_one);
+                            let staged = stage.add(operation.priority(any_priority()));
+                            staged.expect("there is room")
+                        })
+                        .collect();
+                    tickets[0].set_priority(any_priority());
+                    if thread == 0 {
+                        drop(stage);
+                    } else {
+                        stage.resolve();
+                    }
+                    tickets[1].set_priority(any_priority());
+                    for ticket in tickets {
+                        let result = ticket.wait();
+                        assert!(is_ended(&result));
+                        if thread != 0 && result.is_err() {
+                            // One that another one has won against.
+                            ledger.retried.fetch_add(1, SeqCst);
+                        }
+                        if policy == Policy::InOrder && thread != 0 {
+                            assert!(result.is_ok());
+                            ledger.retried.fetch_add(1, SeqCst);
+                        }
+                    }
+                }
+            });
+            check(&engine, &entities[..]);
+        });
+    }
+
+    /// What happened to the operations of one lane, in the order in which it did.
+    #[derive(Default)]
+    struct Log(Mutex<Vec<Entry>>);
+
+    #[derive(Clone, Copy, PartialEq)]
+    enum Entry {
+        Submitted(Priority, u64),
+        Started(Priority, u64),
+    }
+
+    impl Log {
+        fn note(&self, entry: Entry) {
+            let mut log = self.0.lock().expect("nobody panics here");
+            if log.iter().rev().all(|other| *other != entry) {
+                log.push(entry);
+            }
+        }
+
+        /// Asserts that none was passed over by a less important one, if it was in the lane when the one before that
+        /// began. How many were overtaken.
+        fn check(&self) -> usize {
+            let log = self.0.lock().expect("nobody panics here");
+            let place = |entry| log.iter().position(|other| *other == entry);
+            let starts = log.iter().filter_map(|entry| match entry {
+                Entry::Started(priority, number) => Some((*priority, *number)),
+                Entry::Submitted(..) => None,
+            });
+            let starts: Vec<_> = starts.collect();
+            let mut overtaken = 0;
+            for pair in starts.windows(2) {
+                let [before, picked] = [pair[0], pair[1]].map(|(priority, number)| {
+                    place(Entry::Started(priority, number)).expect("it is in the log")
+                });
+                for entry in &log[..before] {
+                    let Entry::Submitted(priority, number) = *entry else {
+                        continue;
+                    };
+                    let started = place(Entry::Started(priority, number)).unwrap_or(usize::MAX);
+                    if started <= picked {
+                        continue;
+                    }
+                    assert!(priority <= pair[1].0, "a better one is passed over");
+                    overtaken += usize::from(priority < pair[1].0);
+                }
+            }
+            overtaken
+        }
+    }
+
+    #[test]
+    fn no_pick_passes_over_a_better_one() {
+        explore(|ledger| {
+            let engine = builder().build();
+            let entity = entity(ledger);
+            let log = Arc::new(Log::default());
+            on_threads(8, {
+                let (engine, entity, log) = (engine.clone(), entity.clone(), Arc::clone(&log));
+                let ledger = Arc::clone(ledger);
+                move |thread| {
+                    let priority = any_priority();
+                    let add_one = {
+                        let (log, ledger) = (Arc::clone(&log), Arc::clone(&ledger));
+                        move |value: &Value| {
+                            log.note(Entry::Started(priority, thread));
+                            Value::new(value.number + 1, &ledger)
+                        }
+                    };
+                    let operation = Operation::update(&entity, add_one).priority(priority);
+                    let ticket = engine.submit(operation).expect("there is room");
+                    log.note(Entry::Submitted(priority, thread));
+                    ticket.wait().expect("nobody is in the way");
+                }
+            });
+            check(&engine, &[entity]);
+            ledger.retried.fetch_add(log.check(), SeqCst);
+        });
+    }
+
+    /// Adds one to an entity, after the same was done to the next one, and so on.
+    fn nest(
+        engine: &Engine,
+        entities: &[Entity<Value>],
+        ledger: &Arc<Ledger>,
+        priority: Priority,
+    ) -> Ticket<Snapshot<Value>, Infallible> {
+        let (first, rest) = entities.split_first().expect("there is one");
+        let rest = rest.to_vec();
+        let add_one = {
+            let (engine, ledger) = (engine.clone(), Arc::clone(ledger));
+            move |value: &Value| {
+                if !rest.is_empty() {
+                    let inner = nest(&engine, &rest, &ledger, Priority::LOW);
+                    let is_pending = inner.status().state() == snapcell::State::Pending;
+                    inner.wait().expect("it is a part of this one");
+                    ledger.retried.fetch_add(usize::from(is_pending), SeqCst);
+                }
+                Value::new(value.number + 1, &ledger)
+            }
+        };
+        let operation = Operation::update(first, add_one).priority(priority);
+        engine
+            .submit(at_once(operation).retries(100))
+            .expect("there is room")
+    }
+
+    /// All wait, and serve meanwhile; or one does, and the others submit and go.
+    #[test]
+    fn waiting_for_a_part_never_deadlocks() {
+        explore(|ledger| {
+            let servers = [1, 6][any(2)];
+            let engine = builder().build();
+            let entities: Arc<[_; 3]> = Arc::new([(); 3].map(|()| entity(ledger)));
+            let tickets = on_threads(6, {
+                let (engine, entities) = (engine.clone(), Arc::clone(&entities));
+                let ledger = Arc::clone(ledger);
+                move |thread| {
+                    let ticket = nest(&engine, &entities[any(2)..], &ledger, any_priority());
+                    if thread < servers {
+                        ticket.wait().expect("nobody cancels it");
+                        return None;
+                    }
+                    Some(ticket)
+                }
+            });
+            for ticket in tickets.into_iter().flatten() {
+                ticket.wait().expect("nobody cancels it");
+            }
+            engine.serve();
+            let counts = engine.counts();
+            assert_eq!(
+                (counts.submitted, counts.unfinished()),
+                (counts.committed, 0)
+            );
+            assert!(engine.is_clean());
+        });
+    }
+
+    #[test]
+    fn a_busy_engine_is_shut_down() {
+        explore(|ledger| {
+            let how = [ShutDown::Finish, ShutDown::Cancel][any(2)];
+            let engine = builder().build();
+            let entities: Arc<[_; 2]> = Arc::new([(); 2].map(|()| entity(ledger)));
+            on_threads(WORKERS, {
+                let (engine, entities) = (engine.clone(), Arc::clone(&entities));
+                let ledger = Arc::clone(ledger);
+                move |thread| {
+                    if thread == 0 {
+                        engine.shut_down(how, None).expect("there is no deadline");
+                        return;
+                    }
+                    let priority = any_priority();
+                    match submit(&engine, &entities[any(2)], &ledger, priority) {
+                        // It was refused.
+                        None => drop(ledger.retried.fetch_add(1, SeqCst)),
+                        // Nobody waits for it but whoever shuts down.
+                        Some(ticket) if thread % 2 == 0 => drop(ticket),
+                        Some(ticket) => {
+                            let result = ticket.wait();
+                            assert!(is_ended(&result));
+                            assert!(how == ShutDown::Cancel || result.is_ok());
+                        }
+                    }
+                }
+            });
+            check(&engine, &entities[..]);
+            engine.start();
+            let ticket = submit(&engine, &entities[0], ledger, Priority::NORMAL);
+            assert!(ticket.expect("it is open again").wait().is_ok());
+        });
+    }
+}

@@ -61,6 +61,13 @@ impl Clock {
         Clock(Source::Manual(clock.clone()))
     }
 
+    /// What the clock says now, in nanoseconds. A logical clock stands still.
+    #[cfg(feature = "scheduler")]
+    #[inline]
+    pub(crate) fn now(&self) -> u64 {
+        self.reading().at_birth()
+    }
+
     /// What the clock says now.
     #[inline]
     pub(crate) fn reading(&self) -> Reading {

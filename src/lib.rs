@@ -53,6 +53,11 @@
 //! With the feature `store` there is `Store`: entities by id, indexes that agree with values at every instant,
 //! histories, forks, and trees. The guide to stores begins with a table of which call.
 //!
+//! # Which goes first?
+//! With the feature `scheduler` there is `Engine`: operations with classes and priorities. Those on one entity take
+//! turns, the important ones first, and nobody waits for ever; `run` makes one at once, `submit` in its turn. The guide
+//! to it begins with a table of which call.
+//!
 //! # Which wait?
 //! [`changed`](Entity::changed) and [`wait_for`](Entity::wait_for) for one condition, awaited or
 //! blocking; a [`Watch`] to follow an entity without keeping it open;
@@ -62,6 +67,7 @@
 //! # Guides
 //! * [Limitations](guide::limitations): what it doesn't do, and what it costs. Read this first.
 //! * [Patterns](guide::patterns): which read, which write, which wait; async; large values; one hot entity.
+//! * `guide::scheduler`, with the feature `scheduler`: classes, priorities, and what happens under overload.
 //! * [Guarantees](guide::guarantees): linearization point, progress and cost of each operation.
 //! * [Orderings](guide::orderings): every atomic access, why it is ordered as it is, and the model
 //!   that fails with a weaker one.
@@ -73,15 +79,18 @@
 //!   [`Entity`].
 //! * `store`: `Store`, entities by id; `Forest`, trees of them.
 //! * `rayon`: `Store::par_update`.
+//! * `scheduler`: `Engine`, operations with classes and priorities.
+//! * `tokio`: `TokioSleep`, so that operations are tried again in tasks of tokio. With it comes `scheduler`.
 //!
 //! # Map
 //! ```text
-//! cell/    the safe face: Entity, Snapshot, Reader, commits, updates, transactions
-//! raw/     the unsafe core: nodes, heads, verdicts, how they are reclaimed and recycled
-//! clock    where time comes from
-//! stamp    how version and time share a word
-//! store/   entities by id (feature `store`): indexes, lineage, trees
-//! sync/    the only door to atomics, with the table of all orderings
+//! cell/       the safe face: Entity, Snapshot, Reader, commits, updates, transactions
+//! raw/        the unsafe core: nodes, heads, verdicts, lanes, how they are reclaimed and recycled
+//! clock       where time comes from
+//! stamp       how version and time share a word
+//! store/      entities by id (feature `store`): indexes, lineage, trees
+//! scheduler/  operations (feature `scheduler`): classes, lanes, who goes first
+//! sync/       the only door to atomics, with the table of all orderings
 //! ```
 //! Each imports only what lies below it. All unsafe code is in `raw/`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -89,6 +98,8 @@
 mod cell;
 mod clock;
 mod raw;
+#[cfg(feature = "scheduler")]
+mod scheduler;
 mod stamp;
 #[cfg(feature = "store")]
 mod store;
@@ -103,6 +114,18 @@ pub use cell::{
     transaction_or_abort, try_transaction,
 };
 pub use clock::{Clock, ManualClock};
+#[cfg(feature = "tokio")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
+pub use scheduler::TokioSleep;
+#[cfg(feature = "scheduler")]
+#[cfg_attr(docsrs, doc(cfg(feature = "scheduler")))]
+pub use scheduler::{
+    Body, Class, ClassError, ClassPolicy, Context, Counts, DelayError, Engine, EngineBuilder,
+    Hierarchy, HierarchyError, IllegalTransition, Next, NotTaken, Operation, OperationError,
+    OperationId, Panic, Policies, Policy, PolicyError, Priority, PriorityError, Protection, Reason,
+    Rejection, RetryPolicy, ShutDown, Situation, Sleep, Stage, State, Status, StillBusy,
+    SubmitError, Submitted, Targets, Ticket, Times, Trace,
+};
 pub use stamp::{ParseStampError, Stamp};
 #[cfg(feature = "store")]
 #[cfg_attr(docsrs, doc(cfg(feature = "store")))]
@@ -134,13 +157,18 @@ pub mod guide {
     #[doc = include_str!("docs/store.md")]
     pub mod store {}
 
+    #[cfg(feature = "scheduler")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "scheduler")))]
+    #[doc = include_str!("docs/scheduler.md")]
+    pub mod scheduler {}
+
     #[doc = include_str!("docs/comparison.md")]
     pub mod comparison {}
 
     #[doc = include_str!("../DESIGN.md")]
     pub mod design {}
 
-    #[cfg(all(doctest, feature = "store"))]
+    #[cfg(all(doctest, feature = "store", feature = "scheduler"))]
     #[doc = include_str!("../README.md")]
     mod readme {}
 }
@@ -149,6 +177,10 @@ pub mod guide {
 /// tests; nothing here is stable.
 #[doc(hidden)]
 pub mod internals {
+    #[cfg(feature = "scheduler")]
+    pub use crate::scheduler::parts;
+    #[cfg(feature = "scheduler")]
+    pub use crate::scheduler::reservation::{Claim, Reservation};
     pub use crate::sync::fault::Fault;
     pub use crate::sync::orderings::{Access, Row, TABLE, Weakening};
 

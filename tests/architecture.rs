@@ -39,8 +39,9 @@ const DOORS: &[(&str, &str, &str)] = &[
     ),
     (
         "arc_swap",
-        "nowhere",
-        "its swaps are invisible to the models; a head is an `AtomicPtr` of `crate::sync`",
+        "src/sync/table.rs",
+        "models can't see into it; a head is an `AtomicPtr` of `crate::sync`, what is read by all and replaced \
+         now and then a `sync::table::Table`",
     ),
     (
         "quanta",

@@ -251,6 +251,13 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         this.0.is(&other.0)
     }
 
+    /// What tells this entity from all others that exist.
+    #[cfg(feature = "scheduler")]
+    #[inline]
+    pub(crate) fn rank(&self) -> usize {
+        self.0.rank()
+    }
+
     #[inline]
     pub(super) fn head(&self) -> &Head<T> {
         self.0.head()

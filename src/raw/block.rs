@@ -341,6 +341,13 @@ impl<T: Send + Sync + 'static, X> Handle<T, X> {
         &self.block().head
     }
 
+    /// Where the entity comes in the order of all entities: what tells it from all others that exist.
+    #[cfg(feature = "scheduler")]
+    #[inline]
+    pub(crate) fn rank(&self) -> usize {
+        self.block().rank.of(self.0.as_ptr().addr())
+    }
+
     #[inline]
     pub(crate) fn extra(&self) -> Option<&X> {
         self.block().extra().map(|extra| &extra.content)

@@ -5,6 +5,8 @@
 //! [`Seen`] is one that a guard protects, a [`Held`] one that a count keeps.
 
 mod alternative;
+#[cfg(feature = "scheduler")]
+mod answer;
 mod attempt;
 mod block;
 mod crier;
@@ -12,6 +14,8 @@ mod drive;
 mod end;
 mod grace;
 mod head;
+#[cfg(feature = "scheduler")]
+mod inbox;
 mod kept;
 mod log;
 mod node;
@@ -27,10 +31,14 @@ mod verdict;
 mod waits;
 mod word;
 
+#[cfg(feature = "scheduler")]
+pub(crate) use answer::{Answer, RESERVED_BITS};
 pub(crate) use attempt::Attempted;
 pub(crate) use block::{Handle, Waitable, Watcher};
 pub(crate) use end::{caught_panics, quietly};
 pub(crate) use head::{Head, Publication};
+#[cfg(feature = "scheduler")]
+pub(crate) use inbox::{Batch, Baton, Held as HeldLane, Inbox, Link, Linked, Pushed};
 pub(crate) use kept::{Kept, Recorder};
 pub(crate) use log::{Log, Overtaken, Target};
 pub(crate) use node::{Draft, Held, Place, Seen, Vacant};

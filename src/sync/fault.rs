@@ -134,6 +134,28 @@ pub enum Fault {
     IndexAfterwards,
     /// A tree is committed over whatever its nodes have become.
     BlindVersion,
+    /// A reservation begins anew with each attempt of its holder.
+    RenewReservation,
+    /// Whoever clears a reservation clears whatever is there.
+    ClearAnyReservation,
+    /// A reservation is over as soon as its grace is.
+    DeadlineIsGrace,
+    /// A lane is given up by a swap, whatever is new in it.
+    CloseBySwap,
+    /// Whoever puts something into a lane asks without a fence whether it is parked.
+    PushWithoutFence,
+    /// Whoever parks a lane looks without a fence whether something is new.
+    ParkWithoutFence,
+    /// Whoever parks a lane doesn't look.
+    ParkWithoutLook,
+    /// Whoever has changed what is in a lane looks whether it is in, and leaves no trace.
+    FindByALook,
+    /// Whoever loses the claim of an operation runs it all the same.
+    RunUnclaimed,
+    /// A task that waits for an operation doesn't look once more when it has registered.
+    AwaitWithoutSecondLook,
+    /// What was submitted is read before what has ended.
+    ReadSubmittedFirst,
     /// The first transaction that is about to decide stops there for good.
     StopBeforeVerdict,
     /// The first thread that has recorded what it is about to replace stops there for good.
@@ -203,6 +225,17 @@ impl Fault {
         Fault::BlindBucket,
         Fault::IndexAfterwards,
         Fault::BlindVersion,
+        Fault::RenewReservation,
+        Fault::ClearAnyReservation,
+        Fault::DeadlineIsGrace,
+        Fault::CloseBySwap,
+        Fault::PushWithoutFence,
+        Fault::ParkWithoutFence,
+        Fault::ParkWithoutLook,
+        Fault::FindByALook,
+        Fault::RunUnclaimed,
+        Fault::AwaitWithoutSecondLook,
+        Fault::ReadSubmittedFirst,
     ];
     /// Those in the store, which is not in every build.
     pub const OF_STORE: &[Fault] = &[
@@ -211,6 +244,20 @@ impl Fault {
         Fault::BlindBucket,
         Fault::IndexAfterwards,
         Fault::BlindVersion,
+    ];
+    /// Those in the scheduler, which is not in every build either.
+    pub const OF_SCHEDULER: &[Fault] = &[
+        Fault::RenewReservation,
+        Fault::ClearAnyReservation,
+        Fault::DeadlineIsGrace,
+        Fault::CloseBySwap,
+        Fault::PushWithoutFence,
+        Fault::ParkWithoutFence,
+        Fault::ParkWithoutLook,
+        Fault::FindByALook,
+        Fault::RunUnclaimed,
+        Fault::AwaitWithoutSecondLook,
+        Fault::ReadSubmittedFirst,
     ];
 }
 

@@ -7,6 +7,10 @@
 use std::hash::Hash;
 
 /// How keys are hashed: by a seed of each map's own, so that nobody can choose keys that collide.
+#[cfg(any(
+    feature = "store",
+    not(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle))
+))]
 pub(crate) type Hashing = foldhash::fast::RandomState;
 
 #[cfg(not(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle)))]
@@ -49,6 +53,7 @@ mod real {
             Map(HashMap::builder().hasher(Hashing::default()).build())
         }
 
+        #[cfg(feature = "store")]
         pub(crate) fn len(&self) -> usize {
             self.0.len()
         }
@@ -127,6 +132,7 @@ mod stand_in {
             self.0.lock().unwrap_or_else(PoisonError::into_inner)
         }
 
+        #[cfg(feature = "store")]
         pub(crate) fn len(&self) -> usize {
             self.lock().len()
         }

@@ -17,10 +17,18 @@
 pub(crate) mod coverage;
 pub(crate) mod event;
 pub(crate) mod fault;
-#[cfg(feature = "store")]
+#[cfg(feature = "scheduler")]
+pub(crate) mod lock;
+#[cfg(any(feature = "store", feature = "scheduler"))]
 pub(crate) mod map;
 pub(crate) mod orderings;
+#[cfg(feature = "scheduler")]
+pub(crate) mod pool;
+#[cfg(feature = "scheduler")]
+pub(crate) mod queue;
 pub(crate) mod sleep;
+#[cfg(feature = "scheduler")]
+pub(crate) mod table;
 
 #[cfg(any(snapcell_model, snapcell_shuttle))]
 pub(crate) mod oracle;
@@ -38,9 +46,14 @@ mod backend;
 pub(crate) use backend::{
     JoinHandle, Life, Rank, global, per_thread, spawn, spawn_in_background, spin, yield_now,
 };
+#[cfg(feature = "scheduler")]
+pub(crate) use backend::{Sole, processors};
 #[cfg(not(any(snapcell_model, snapcell_shuttle)))]
 pub(crate) use backend::{lazy_global, lazy_per_thread};
 use orderings::Site;
+/// Whether this thread unwinds.
+#[cfg(feature = "scheduler")]
+pub(crate) use std::thread::panicking;
 
 /// Defines a shared word whose every access names its site.
 ///

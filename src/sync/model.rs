@@ -69,6 +69,12 @@ pub(crate) use per_thread;
 pub(crate) fn spin(_rounds: u32) {}
 
 /// Models have no threads but their own.
+#[cfg(feature = "scheduler")]
+pub(crate) fn processors() -> usize {
+    0
+}
+
+/// Models have no threads but their own.
 pub(crate) fn spawn_in_background(_name: &str, _f: impl FnOnce() + Send + 'static) -> bool {
     false
 }
@@ -95,6 +101,24 @@ impl Rank {
 
     pub(crate) fn of(&self, _address: usize) -> usize {
         self.0
+    }
+}
+
+/// What one thread at a time may get at: a cell of loom's that is written with each touch, so that two touches
+/// without an order are a race.
+#[cfg(feature = "scheduler")]
+pub(crate) struct Sole(loom::cell::UnsafeCell<()>);
+
+#[cfg(feature = "scheduler")]
+impl Sole {
+    pub(crate) fn new() -> Self {
+        Sole(loom::cell::UnsafeCell::new(()))
+    }
+
+    pub(crate) fn touch(&self) {
+        if !std::thread::panicking() {
+            self.0.with_mut(|_| ());
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! `src/docs/orderings.md` shows the table to users and is checked against it.
 
-use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release, SeqCst};
 
 /// What a site does to its word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,9 +86,13 @@ macro_rules! sites {
         enum Index { $($site),* }
 
         /// The sites by name.
+        #[cfg_attr(
+            not(feature = "scheduler"),
+            allow(dead_code, reason = "the table is the same in every build; nobody accesses those of a feature that is off")
+        )]
         pub(crate) mod site {
             use super::{Index, Site};
-            use super::{Acquire, Relaxed, Release, SeqCst};
+            use super::{AcqRel, Acquire, Relaxed, Release, SeqCst};
             $(
                 #[doc = $why]
                 pub(crate) const $site: Site = Site {
@@ -206,6 +210,74 @@ sites! {
         "Publishes a batch of an ended thread, after the readers that it waited for. A lost one looks behind nothing.";
     ORPHAN_TAKE: ReadModifyWrite Acquire, pairs with "ORPHAN_PUSH", models ["exit::adopted_by_a_writer"],
         "Whoever takes the batches sees what is in them.";
+    LINK_ENTER: ReadModifyWrite AcqRel, pairs with "LINK_LEAVE", models ["lane::a_promotion_of_what_is_taken"],
+        "Whoever finds the link free may write to it, after the holder that took it out. Whoever finds it taken has changed the item before that holder reads it.";
+    LINK_LEAVE: ReadModifyWrite AcqRel, pairs with "LINK_ENTER", models ["lane::a_promotion_of_what_is_taken"],
+        "See LINK_ENTER.";
+    INBOX_PEEK: Load Relaxed, pairs with "-", models [],
+        "Only asks what to put something on, or whether there is something to take.";
+    INBOX_PUSH: CompareExchange Release / Relaxed, pairs with "INBOX_TAKE", models ["lane::two_submit"],
+        "Publishes what was put in. A lost one looks behind nothing.";
+    INBOX_FIRST: Load Acquire, pairs with "INBOX_RELEASE", models ["operation::a_promotion_reaches_a_queued_child"],
+        "Whoever finds a lane idle has it after its last holder, and so parks it after that one has resumed with it. (It looks at what it has put in itself.)";
+    INBOX_TAKE: ReadModifyWrite Acquire, pairs with "INBOX_PUSH, INBOX_RELEASE", models ["lane::two_submit"],
+        "The holder sees what was put in, and what the holder before it made of the lane, if that one has released it.";
+    INBOX_RELEASE: CompareExchange Release / Relaxed, pairs with "INBOX_TAKE, INBOX_FIRST", models ["lane::two_submit"],
+        "What was made of the lane is seen by the next holder. A lost one holds on.";
+    INBOX_PARK: Store Release, pairs with "INBOX_RESUME", models ["lane::a_parked_lane_is_resumed"],
+        "What was made of the lane is seen by whoever resumes.";
+    INBOX_RESUME: ReadModifyWrite Acquire, pairs with "INBOX_PARK", models ["lane::a_parked_lane_is_resumed"],
+        "Whoever resumes sees what was made of the lane.";
+    INBOX_LOOK: Load Relaxed, pairs with "-", models [],
+        "After PARK_FENCE: only asks whether something is new.";
+    INBOX_ASK: Load Relaxed, pairs with "-", models [],
+        "After PUSH_FENCE a level to compare with; after FOUND whether it is parked at all.";
+    PARK_FENCE: Fence SeqCst, pairs with "PUSH_FENCE", models ["lane::what_is_new_in_a_parked_lane_is_known"],
+        "Either whoever parks a lane sees what was put in, or who put it in sees that the lane is parked.";
+    PUSH_FENCE: Fence SeqCst, pairs with "PARK_FENCE", models ["lane::what_is_new_in_a_parked_lane_is_known"],
+        "See PARK_FENCE.";
+    ANSWER_LOAD: Load Relaxed, pairs with "-", models [],
+        "Says how far something is. Whoever looks at more than the word has exchanged it before.";
+    ANSWER_CHANGE: CompareExchange AcqRel / Relaxed, pairs with "ANSWER_CHANGE", models ["operation::opened_again"],
+        "Who claims an operation sees what the one before did that opened it again.";
+    ANSWER_SETTLE: CompareExchange Release / Relaxed, pairs with "ANSWER_TAKE", models ["operation::an_answer_is_taken", "operation::complete_against_wait"],
+        "Publishes the answer.";
+    ANSWER_TAKE: ReadModifyWrite Acquire, pairs with "ANSWER_SETTLE", models ["operation::an_answer_is_taken", "operation::complete_against_wait"],
+        "Who takes the answer sees it.";
+    PLACE_COUNT: ReadModifyWrite Relaxed, pairs with "-", models [],
+        "Counts places in a queue. What is in the queue is ordered by its inbox.";
+    PLACE_TAKE: CompareExchange Relaxed / Relaxed, pairs with "-", models [],
+        "As PLACE_COUNT.";
+    PLACE_LOAD: Load Relaxed, pairs with "-", models [],
+        "As PLACE_COUNT.";
+    ADVERTISE: ReadModifyWrite Relaxed, pairs with "-", models [],
+        "Notes that a lane has an entry. It was parked before, and PARK_FENCE orders that for whoever takes the entry.";
+    FOUND: ReadModifyWrite Acquire, pairs with "PARK_FENCE", models ["lane::an_advertised_lane_is_found"],
+        "Whoever takes an entry sees that the lane is parked, if whoever parked it relied on that entry.";
+    TALLY_COUNT: Store Relaxed, pairs with "-", models [],
+        "A count of this thread's own. That of what was submitted comes before the operation is known to anybody who could end it.";
+    TALLY_END: Store Release, pairs with "TALLY_READ", models ["operation::counts_are_read"],
+        "Whoever sees that an operation has ended sees that it was submitted.";
+    TALLY_READ: Load Acquire, pairs with "TALLY_END", models ["operation::counts_are_read"],
+        "See TALLY_END.";
+    TALLY_LOAD: Load Relaxed, pairs with "-", models [],
+        "A count of this thread's own, or one that is read after TALLY_READ.";
+    NUMBER: ReadModifyWrite Relaxed, pairs with "-", models [],
+        "Counts engines, or their operations: each number is given once.";
+    GATE_ENTER: ReadModifyWrite Relaxed, pairs with "-", models [],
+        "Counts an operation in, and finds whether the engine is shut down: both are in one word.";
+    GATE_LEAVE: ReadModifyWrite Release, pairs with "GATE_WAIT", models ["operation::the_last_one_out"],
+        "Whoever sees that nothing is under way sees all that was done.";
+    GATE_WAIT: Load Acquire, pairs with "GATE_LEAVE", models ["operation::the_last_one_out"],
+        "See GATE_LEAVE.";
+    GATE_SET: CompareExchange Relaxed / Relaxed, pairs with "-", models [],
+        "Opens or closes the engine. It orders nothing.";
+    GATE_LOAD: Load Relaxed, pairs with "-", models [],
+        "As GATE_SET.";
+    RECORD_LOAD: Load Relaxed, pairs with "-", models [],
+        "A number that is asked for: when an operation began, or what its own priority is.";
+    RECORD_STORE: Store Relaxed, pairs with "-", models [],
+        "As RECORD_LOAD.";
     GAUGE_LOAD: Load Relaxed, pairs with "-", models [],
         "A gauge is read for information.";
     GAUGE_STORE: Store Relaxed, pairs with "-", models [],
@@ -218,6 +290,12 @@ sites! {
         "As CLOCK_LOAD.";
     CLOCK_SET: Store Relaxed, pairs with "-", models [],
         "As CLOCK_LOAD.";
+    RESERVATION_LOAD: Load Relaxed, pairs with "-", models [],
+        "A reservation is a number that says who should step back. No commit depends on it, and nothing is behind it.";
+    RESERVATION_TAKE: CompareExchange Relaxed / Relaxed, pairs with "-", models [],
+        "As RESERVATION_LOAD.";
+    RESERVATION_CLEAR: CompareExchange Relaxed / Relaxed, pairs with "-", models [],
+        "As RESERVATION_LOAD.";
 }
 
 /// loom's gates order nothing: any stronger ordering would hide what the models look for.
@@ -300,7 +378,6 @@ impl std::fmt::Display for Weakening {
 
 /// The orderings strictly weaker than `ordering` that an access of this kind may have.
 fn weaker_than(access: Access, ordering: Ordering) -> &'static [Ordering] {
-    use Ordering::AcqRel;
     match (access, ordering) {
         // What is weaker still can't do what this can't.
         (Access::Fence, SeqCst) => &[AcqRel],

@@ -50,6 +50,12 @@ pub(crate) fn spin(_rounds: u32) {
 }
 
 /// Models have no threads but their own.
+#[cfg(feature = "scheduler")]
+pub(crate) fn processors() -> usize {
+    0
+}
+
+/// Models have no threads but their own.
 pub(crate) fn spawn_in_background(_name: &str, _f: impl FnOnce() + Send + 'static) -> bool {
     false
 }
@@ -77,6 +83,19 @@ impl Rank {
     pub(crate) fn of(&self, _address: usize) -> usize {
         self.0
     }
+}
+
+/// Nothing: shuttle looks for no races.
+#[cfg(feature = "scheduler")]
+pub(crate) struct Sole;
+
+#[cfg(feature = "scheduler")]
+impl Sole {
+    pub(crate) fn new() -> Self {
+        Sole
+    }
+
+    pub(crate) fn touch(&self) {}
 }
 
 /// See the header of this file.

@@ -85,6 +85,12 @@ fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
 
+/// How many threads run at once.
+#[cfg(feature = "scheduler")]
+pub(crate) fn processors() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// Starts a thread that nobody joins. Whether the system lets us.
 pub(crate) fn spawn_in_background(name: &str, f: impl FnOnce() + Send + 'static) -> bool {
     thread::Builder::new().name(name.into()).spawn(f).is_ok()
@@ -112,6 +118,21 @@ impl Rank {
     pub(crate) fn of(&self, address: usize) -> usize {
         address
     }
+}
+
+/// Nothing: only models ask who is alone with something.
+#[cfg(feature = "scheduler")]
+pub(crate) struct Sole;
+
+#[cfg(feature = "scheduler")]
+impl Sole {
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        Sole
+    }
+
+    #[inline(always)]
+    pub(crate) fn touch(&self) {}
 }
 
 /// Nothing: only models follow the life of a node.

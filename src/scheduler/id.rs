@@ -1,0 +1,23 @@
+//! What tells operations apart.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+
+/// What tells an operation from all others of its engine, from its submission on and for good. Later ones are
+/// larger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OperationId(pub(super) u64);
+
+impl OperationId {
+    /// As a number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for OperationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "operation {}", self.0)
+    }
+}

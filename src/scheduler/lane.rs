@@ -1,0 +1,180 @@
+//! The lane of one target: what waits for it, how much that is, and who may go on.
+//!
+//! Operations on one entity go through one lane, one at a time, so they don't get into each other's way. An
+//! operation on several entities goes through the lane of the one that comes first in the order of all entities, and
+//! commits by a transaction; nobody ever has two lanes, so no two wait for each other.
+//!
+//! # How many may wait
+//! A place is taken before an operation is put in, and given back when its entry is taken out. Where all places
+//! are taken, one that is less important gives its place up: whoever comes takes it out of the count of its
+//! priority, and leaves word that one of those is to go, which the holder of the lane sees to, the youngest first.
+//! An operation that was cancelled keeps its place until its lane comes by.
+#![forbid(unsafe_code)]
+
+use super::engine::Shared;
+use super::priority::Priority;
+use super::queue::Queue;
+use super::record::Work;
+use super::reservation::Reservation;
+use crate::raw::Inbox;
+use crate::sync::orderings::site;
+use crate::sync::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Weak};
+
+/// One more than there are priorities.
+const LEVELS: usize = Priority::CRITICAL.get() as usize + 1;
+
+/// See the header of this file.
+pub(super) struct Lane {
+    /// What tells its entity from all others.
+    pub(super) target: usize,
+    /// Whose it is. An operation finds its engine by its lane.
+    pub(super) engine: Weak<Shared>,
+    pub(super) inbox: Inbox<dyn Work, Queue>,
+    /// For those that don't go through the lane.
+    pub(super) reservation: Reservation,
+    /// At which levels it is to be found among the lanes that are ready, a bit for each.
+    advertised: AtomicUsize,
+    /// How many places are taken by operations of each priority, and how many of them are to go: see [`TO_GO`]. One
+    /// word, so that the two agree.
+    places: [AtomicU64; LEVELS],
+}
+
+/// One that is to go, in the upper half of a word. The lower one counts places.
+const TO_GO: u64 = 1 << 32;
+const HERE: u64 = TO_GO - 1;
+
+impl Lane {
+    pub(super) fn new(target: usize, engine: Weak<Shared>) -> Self {
+        Lane {
+            target,
+            engine,
+            inbox: Inbox::new(Queue::new()),
+            reservation: Reservation::new(),
+            advertised: AtomicUsize::new(0),
+            places: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+
+    /// Takes places for operations, if there are so many, or if one that is less important has one. `false`: there
+    /// are none.
+    pub(super) fn enter(&self, priority: Priority, capacity: usize) -> bool {
+        let level = usize::from(priority.get());
+        // First this, so that of several who come at the same time none misses the others.
+        self.places[level].fetch_add(1, site::PLACE_COUNT);
+        if self.waiting() <= capacity {
+            return true;
+        }
+        let marks = |places| (places & HERE > 0).then(|| places - 1 + TO_GO);
+        if (1..level).any(|lower| self.change(lower, marks).is_some()) {
+            return true;
+        }
+        let _ = self.leave_at(level);
+        false
+    }
+
+    /// Gives back the place of an operation that is counted there; 0 is nowhere.
+    pub(super) fn give_back_at(&self, level: usize) {
+        if level != 0 {
+            let _ = self.leave_at(level);
+        }
+    }
+
+    /// An operation that has a place is in the queue now, or in another row of it. Only for the holder.
+    pub(super) fn note_entry(&self, work: &dyn Work, priority: Priority) {
+        let header = work.header();
+        let level = usize::from(priority.get());
+        let counted = header.counted();
+        if counted == level {
+            return;
+        }
+        if counted == 0 {
+            return self.enter_again(work, priority);
+        }
+        // If it was to go there, it has got away by getting more important.
+        let _ = self.leave_at(counted);
+        self.places[level].fetch_add(1, site::PLACE_COUNT);
+        header.count(level);
+    }
+
+    /// An operation that had left the queue comes back, whether or not all places are taken. Only for the holder.
+    pub(super) fn enter_again(&self, work: &dyn Work, priority: Priority) {
+        let level = usize::from(priority.get());
+        self.places[level].fetch_add(1, site::PLACE_COUNT);
+        work.header().count(level);
+    }
+
+    /// An operation leaves the queue; `false`: it has to go, since another one has got its place. Only for the
+    /// holder.
+    pub(super) fn leave(&self, work: &dyn Work) -> bool {
+        let header = work.header();
+        let counted = header.counted();
+        header.count(0);
+        if counted == 0 {
+            return true;
+        }
+        self.leave_at(counted)
+    }
+
+    /// One that has to go, the youngest of the least important first. Only for the holder.
+    pub(super) fn evict(&self, queue: &mut Queue) -> Option<Arc<dyn Work>> {
+        for level in 1..LEVELS {
+            while self.places[level].load(site::PLACE_LOAD) >= TO_GO {
+                let priority = Priority::new(level as u8).expect("a level for each");
+                let Some(work) = queue.youngest(priority) else {
+                    // It isn't in the queue yet.
+                    break;
+                };
+                let header = work.header();
+                if header.counted() != level {
+                    // The entry of one that is elsewhere by now.
+                    continue;
+                }
+                header.count(0);
+                let _ = self.change(level, |places| places.checked_sub(TO_GO));
+                return Some(work);
+            }
+        }
+        None
+    }
+
+    /// One that is counted there leaves: with its place, or, `false`, as the one that is to go.
+    fn leave_at(&self, level: usize) -> bool {
+        let leaves = |places: u64| match places & HERE {
+            0 => places.checked_sub(TO_GO),
+            _ => Some(places - 1),
+        };
+        let found = self.change(level, leaves);
+        debug_assert!(found.is_some(), "it is counted there");
+        found.is_some_and(|found| found & HERE > 0)
+    }
+
+    /// Changes the places of a level, unless there is nothing to change. What they were.
+    fn change(&self, level: usize, change: impl Fn(u64) -> Option<u64>) -> Option<u64> {
+        let places = &self.places[level];
+        let mut found = places.load(site::PLACE_LOAD);
+        loop {
+            match places.compare_exchange(found, change(found)?, site::PLACE_TAKE) {
+                Ok(_) => return Some(found),
+                Err(newer) => found = newer,
+            }
+        }
+    }
+
+    /// How many places are taken.
+    pub(super) fn waiting(&self) -> usize {
+        let here = |places: &AtomicU64| (places.load(site::PLACE_LOAD) & HERE) as usize;
+        self.places.iter().map(here).sum()
+    }
+
+    /// Notes that the lane is to be found at a level. `false`: it is already.
+    pub(super) fn advertise(&self, level: usize) -> bool {
+        let bit = 1 << level;
+        self.advertised.fetch_or(bit, site::ADVERTISE) & bit == 0
+    }
+
+    /// Notes that it isn't any more. Before whoever found it resumes with it.
+    pub(super) fn found(&self, level: usize) {
+        self.advertised.fetch_sub(1 << level, site::FOUND);
+    }
+}

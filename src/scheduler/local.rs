@@ -1,0 +1,86 @@
+//! What a thread remembers of the engine that it used last: its policies, and some of its lanes.
+//!
+//! Both are shared by all threads, and asked for by every operation. A look at what this thread has found before
+//! writes nothing that others read.
+#![forbid(unsafe_code)]
+
+use super::class::Policies;
+use super::engine::Shared;
+use super::lane::Lane;
+use crate::sync::per_thread;
+use crate::sync::table::Remembered;
+use std::cell::RefCell;
+use std::sync::Arc;
+
+/// How many lanes are remembered.
+const LANES: usize = 8;
+
+per_thread! {
+    static LOCAL: RefCell<Option<Local>> = RefCell::new(None);
+}
+
+/// See the header of this file.
+pub(super) struct Local {
+    /// Of which engine.
+    engine: u64,
+    policies: Remembered<Policies>,
+    /// Each at a place that follows from its target.
+    lanes: [Option<Arc<Lane>>; LANES],
+}
+
+impl Local {
+    /// The policies, as they are now.
+    #[inline]
+    pub(super) fn policies(&mut self) -> &Policies {
+        self.policies.get()
+    }
+
+    /// The lane of an entity.
+    #[inline]
+    pub(super) fn lane(&mut self, shared: &Shared, target: usize) -> &Arc<Lane> {
+        let place = &mut self.lanes[place_of(target)];
+        match place {
+            Some(lane) if lane.target == target => {}
+            _ => *place = Some(shared.find_lane(target)),
+        }
+        place.as_ref().expect("it was found")
+    }
+}
+
+/// Entities lie at least 64 bytes apart.
+fn place_of(target: usize) -> usize {
+    (target >> 6 ^ target >> 12) % LANES
+}
+
+/// What this thread remembers. Nothing of anybody else's may run in `look`.
+#[inline]
+pub(super) fn with<R>(shared: &Shared, look: impl FnOnce(&mut Local) -> R) -> R {
+    let mut look = Some(look);
+    let known = LOCAL.try_with(|local| {
+        let mut local = local.borrow_mut();
+        if !matches!(&*local, Some(local) if local.engine == shared.id) {
+            *local = Some(Local::new(shared));
+        }
+        let local = local.as_mut().expect("it was made");
+        look.take().map(|look| look(local))
+    });
+    match known {
+        Ok(result) => result.expect("it is looked at once"),
+        // At the end of a thread there is no such place any more.
+        Err(_) => {
+            let look = look.take().expect("it wasn't looked at");
+            look(&mut Local::new(shared))
+        }
+    }
+}
+
+impl Local {
+    #[cold]
+    fn new(shared: &Shared) -> Self {
+        Local {
+            engine: shared.id,
+            policies: shared.policies.remember(),
+            lanes: [const { None }; LANES],
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Operations, and who goes first.
+//!
+//! | file | hides |
+//! |---|---|
+//! | `priority`, `class` | how important an operation may be, and what follows from that |
+//! | `retry` | when a loser tries again: a pure function |
+//! | `reservation` | how somebody important keeps others off an entity for a while: one word |
+//! | `policy` | what becomes of operations that want the same entity |
+//! | `operation`, `body` | what an operation does |
+//! | `status` | how far it is, and the only ways that may change |
+//! | `record` | an operation that was submitted: status, answer, parents and children |
+//! | `outcome` | how it ends if it doesn't succeed |
+//! | `ticket` | what whoever has submitted it holds |
+//! | `stage` | several that are submitted at the same moment |
+//! | `current` | which operation this thread is in |
+//! | `local` | what a thread remembers of the engine that it used last |
+//! | `queue` | the order in which operations of a lane are picked |
+//! | `lane` | what waits for one entity, and how much that is |
+//! | `ready` | which lanes are to be served, the important ones first |
+//! | `serve` | how that is done |
+//! | `run` | how an operation is run beside its lane |
+//! | `timer` | who stays away before it is tried again |
+//! | `claiming` | how it deals with the reservation of its target |
+//! | `ledger`, `gate`, `tally` | how many are under way, and how they ended |
+//! | `engine` | the whole |
+//! | `parts` | how models get at all this |
+//! | `protect` | the same in one call, as strong as one likes |
+//! | `task` | the same in tasks |
+//! | `trace` | an operation as an entity |
+//! | `hierarchy` | effective priorities, where parents are ids from outside |
+#![forbid(unsafe_code)]
+
+mod body;
+mod claiming;
+mod class;
+mod current;
+mod engine;
+mod gate;
+mod hierarchy;
+mod id;
+mod lane;
+mod ledger;
+mod local;
+mod operation;
+mod outcome;
+pub mod parts;
+mod policy;
+mod priority;
+mod protect;
+mod queue;
+mod ready;
+mod record;
+pub(crate) mod reservation;
+mod retry;
+mod run;
+mod serve;
+mod stage;
+mod status;
+mod tally;
+mod task;
+mod ticket;
+mod timer;
+mod trace;
+
+pub use body::{Body, Targets};
+pub use class::{Class, ClassError, ClassPolicy, Policies, PolicyError};
+pub use current::Context;
+pub use engine::{Engine, EngineBuilder, ShutDown, StillBusy, SubmitError, Submitted};
+pub use hierarchy::{Hierarchy, HierarchyError};
+pub use id::OperationId;
+pub use operation::Operation;
+pub use outcome::{NotTaken, OperationError, Panic, Reason, Rejection};
+pub use policy::Policy;
+pub use priority::{Priority, PriorityError};
+pub use protect::Protection;
+pub use retry::{DelayError, Next, RetryPolicy, Situation};
+pub use stage::Stage;
+pub use status::{IllegalTransition, State, Status};
+pub use tally::Counts;
+pub use task::Sleep;
+#[cfg(feature = "tokio")]
+pub use task::TokioSleep;
+pub use ticket::{Ticket, Times};
+pub use trace::Trace;

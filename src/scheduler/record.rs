@@ -1,0 +1,583 @@
+//! An operation that was submitted: one allocation, with its status, its body and its answer.
+//!
+//! The status is the truth, and everything else that speaks of an operation is a hint: an entry in a queue counts
+//! only if the operation is still pending and as important as the entry says. So whoever changes the status need
+//! not look for entries, and whoever finds an entry claims the operation by an exchange of its status.
+//!
+//! | who | changes the status |
+//! |---|---|
+//! | the holder of its lane | pending → executing, and then to how it ends |
+//! | whoever waits for it inside another operation | the same, in place of the lane |
+//! | its ticket | pending → cancelled; its priority |
+//! | its parent, when that one gets more important | its priority |
+#![forbid(unsafe_code)]
+
+use super::body::sealed::Body;
+use super::body::{self, Attempt, Fold, Step};
+use super::class::Class;
+use super::id::OperationId;
+use super::lane::Lane;
+use super::ledger::Ledger;
+use super::outcome::{OperationError, Panic, Reason, Rejection};
+use super::priority::Priority;
+use super::retry::RetryPolicy;
+use super::status::{IllegalTransition, State, Status};
+use super::trace::{self, Trace};
+use crate::cell::Entity;
+use crate::clock::Clock;
+use crate::raw::{Answer, Batch, Link, Linked, quietly};
+use crate::sync::fault::{Fault, planted};
+use crate::sync::lock::Lock;
+use crate::sync::orderings::site;
+use crate::sync::{AtomicU64, AtomicUsize, per_thread};
+use std::any::Any;
+use std::cell::RefCell;
+use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Weak};
+use std::task::Waker;
+use std::time::Duration;
+
+/// What the scheduler knows of an operation, whatever it does.
+pub(super) struct Header {
+    pub(super) id: OperationId,
+    pub(super) class: Class,
+    pub(super) name: &'static str,
+    /// When it was submitted, in nanoseconds of the engine's clock; and when its patience ends.
+    pub(super) born: u64,
+    pub(super) expires: u64,
+    pub(super) patience: Duration,
+    /// How often it may be tried again, and how.
+    pub(super) budget: u32,
+    pub(super) retry: RetryPolicy,
+    pub(super) lane: Arc<Lane>,
+    pub(super) parent: Option<Arc<dyn Work>>,
+    /// What others see of it, if it is traced.
+    pub(super) trace: Option<Entity<Trace>>,
+    /// Its own priority, which it has when nobody lends it a higher one.
+    own: AtomicU64,
+    /// When it began to run, and when it was done. 0: not yet.
+    started: AtomicU64,
+    ended: AtomicU64,
+    /// Where its lane counts it: its priority, or 0. Only whoever has the lane asks.
+    counted: AtomicUsize,
+    /// In which rows of its lane's queue it has an entry, a bit for each. Only whoever has the lane asks.
+    rows: AtomicUsize,
+    link: Link<dyn Work>,
+    children: Lock<Vec<Weak<dyn Work>>>,
+    waker: Lock<Option<Waker>>,
+}
+
+/// What a header is made of.
+pub(super) struct Birth {
+    pub(super) id: OperationId,
+    pub(super) class: Class,
+    pub(super) name: &'static str,
+    pub(super) born: u64,
+    pub(super) patience: Option<Duration>,
+    pub(super) budget: u32,
+    pub(super) retry: RetryPolicy,
+    pub(super) priority: Priority,
+    pub(super) lane: Arc<Lane>,
+    pub(super) parent: Option<Arc<dyn Work>>,
+    /// The clock of its trace, if it is to have one.
+    pub(super) traced: Option<Clock>,
+}
+
+impl Header {
+    fn new(birth: Birth, status: Status) -> Self {
+        let patience = birth.patience.unwrap_or(Duration::MAX);
+        let nanos = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
+        let mut header = Header {
+            id: birth.id,
+            class: birth.class,
+            name: birth.name,
+            born: birth.born,
+            expires: birth.born.saturating_add(nanos),
+            patience,
+            budget: birth.budget,
+            retry: birth.retry,
+            lane: birth.lane,
+            parent: birth.parent,
+            trace: None,
+            own: AtomicU64::new(u64::from(birth.priority.get())),
+            started: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            counted: AtomicUsize::new(0),
+            rows: AtomicUsize::new(0),
+            link: Link::new(),
+            children: Lock::new(Vec::new()),
+            waker: Lock::new(None),
+        };
+        header.trace = birth
+            .traced
+            .map(|clock| trace::begin(&header, status, clock));
+        header
+    }
+
+    /// Its own priority.
+    pub(super) fn own(&self) -> Priority {
+        let number = self.own.load(site::RECORD_LOAD) as u8;
+        Priority::new(number).expect("only priorities are stored")
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.rows.load(site::RECORD_LOAD)
+    }
+
+    pub(super) fn set_rows(&self, rows: usize) {
+        self.rows.store(rows, site::RECORD_STORE);
+    }
+
+    pub(super) fn counted(&self) -> usize {
+        self.counted.load(site::RECORD_LOAD)
+    }
+
+    pub(super) fn count(&self, level: usize) {
+        self.counted.store(level, site::RECORD_STORE);
+    }
+
+    pub(super) fn started(&self) -> u64 {
+        self.started.load(site::RECORD_LOAD)
+    }
+
+    pub(super) fn ended(&self) -> u64 {
+        self.ended.load(site::RECORD_LOAD)
+    }
+}
+
+impl Drop for Header {
+    /// Parents one after the other: a chain of a million must not overflow a stack. What is dropped while another
+    /// one is waits until that has ended.
+    fn drop(&mut self) {
+        let Some(parent) = self.parent.take() else {
+            return;
+        };
+        let mut parent = Some(parent);
+        let is_outermost = ENDING.try_with(|ending| match &mut *ending.borrow_mut() {
+            Some(others) => {
+                others.extend(parent.take());
+                false
+            }
+            none => {
+                *none = Some(Vec::new());
+                true
+            }
+        });
+        while let Some(next) = parent.take() {
+            quietly(|| drop(next));
+            if matches!(is_outermost, Ok(true)) {
+                parent = ENDING.with(|ending| ending.borrow_mut().as_mut().and_then(Vec::pop));
+            }
+        }
+        if matches!(is_outermost, Ok(true)) {
+            ENDING.with(|ending| ending.borrow_mut().take());
+        }
+    }
+}
+
+per_thread! {
+    /// The parents of those that are dropped by one drop.
+    static ENDING: RefCell<Option<Vec<Arc<dyn Work>>>> = RefCell::new(None);
+}
+
+/// An operation whose types nobody needs to know.
+pub(super) trait Work: Send + Sync {
+    fn header(&self) -> &Header;
+    fn status(&self) -> Status;
+    /// Changes the status from one to another, if it is still the first.
+    fn exchange(&self, from: Status, to: Status) -> Result<(), Status>;
+    /// Whether it is done, and its answer is there.
+    fn is_done(&self) -> bool;
+    fn targets(&self) -> &[usize];
+    /// Makes an attempt, while executing, and ends it, unless somebody was faster. Whether it has ended.
+    fn attempt(&self, ledger: &Ledger) -> bool;
+    /// Ends it as the scheduler says, once its status is such that nobody else does.
+    fn end(&self, verdict: Verdict, ledger: &Ledger);
+    /// Whether it has a part that is done before, beside others.
+    fn is_prepared(&self, merges: bool) -> bool;
+    /// Does that part, which may end it.
+    fn prepare(&self, ledger: &Ledger);
+    /// Begins a fold, if it can take part in one.
+    fn fold(&self) -> Option<Box<dyn Fold>>;
+    /// Whether it can take part in a fold.
+    fn folds(&self) -> bool;
+    /// Takes part in a fold.
+    fn step(&self, fold: &mut dyn Fold) -> Step;
+    /// Ends it, by what its step in a fold, which was published, has made of it.
+    fn folded(&self, fold: &dyn Fold, step: Step, ledger: &Ledger);
+}
+
+/// How an operation has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    Committed,
+    Unchanged,
+    Failed,
+    Rejected,
+    Cancelled,
+}
+
+/// What the scheduler may make of an operation.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Verdict {
+    Rejected(Rejection),
+    Cancelled,
+}
+
+impl Linked for dyn Work {
+    fn link(&self) -> &Link<dyn Work> {
+        &self.header().link
+    }
+}
+
+impl dyn Work {
+    /// Claims it, whose status was that: from now on it is executing, and whoever claims it has to end it. `false`: it
+    /// isn't pending any more, or not as important as `level` says.
+    pub(super) fn claim(&self, mut status: Status, level: Option<Priority>, now: u64) -> bool {
+        loop {
+            let Ok(started) = status.start() else {
+                return planted(Fault::RunUnclaimed);
+            };
+            if level.is_some_and(|level| level != status.priority()) {
+                return false;
+            }
+            match self.exchange(status, started) {
+                Ok(()) => break,
+                Err(_) if planted(Fault::RunUnclaimed) => break,
+                Err(newer) => status = newer,
+            }
+        }
+        let started = &self.header().started;
+        if started.load(site::RECORD_LOAD) == 0 {
+            started.store(now.max(1), site::RECORD_STORE);
+        }
+        self.tell();
+        true
+    }
+
+    /// Changes its status by a transition, again if others were faster. `Err`: it is illegal.
+    pub(super) fn change(
+        &self,
+        transition: impl Fn(Status) -> Result<Status, IllegalTransition>,
+    ) -> Result<Status, IllegalTransition> {
+        let mut status = self.status();
+        loop {
+            let next = transition(status)?;
+            match self.exchange(status, next) {
+                Ok(()) => {
+                    self.tell();
+                    return Ok(next);
+                }
+                Err(newer) => status = newer,
+            }
+        }
+    }
+
+    /// Ends it, if it is pending. Whether it was.
+    pub(super) fn end_pending(&self, verdict: Verdict, ledger: &Ledger) -> bool {
+        let decided = self.change(|status| match verdict {
+            // What runs already is only asked to end.
+            _ if status.state() != State::Pending => status.start(),
+            Verdict::Rejected(_) => status.reject(),
+            Verdict::Cancelled => status.cancel(),
+        });
+        if decided.is_ok() {
+            self.end(verdict, ledger);
+        }
+        decided.is_ok()
+    }
+
+    /// Its rejection, for a reason.
+    pub(super) fn rejection(&self, reason: Reason) -> Verdict {
+        let status = self.status();
+        let attempts = match self.header().started() {
+            0 => 0,
+            _ => status.retries().saturating_add(1),
+        };
+        Verdict::Rejected(Rejection {
+            reason,
+            priority: status.priority(),
+            attempts,
+        })
+    }
+
+    /// Has somebody woken when it is done. Whoever calls this looks afterwards whether it is.
+    pub(super) fn listen(&self, waker: &Waker) {
+        let waker = Some(waker.clone());
+        let former = self
+            .header()
+            .waker
+            .with(|place| std::mem::replace(place, waker));
+        drop(former);
+        let mut status = self.status();
+        while !status.awaited {
+            let awaited = Status {
+                awaited: true,
+                ..status
+            };
+            match self.exchange(status, awaited) {
+                Ok(()) => break,
+                Err(newer) => status = newer,
+            }
+        }
+    }
+
+    /// Wakes whoever waits for it.
+    fn wake(&self) {
+        if let Some(waker) = self.header().waker.with(Option::take) {
+            quietly(|| waker.wake());
+        }
+    }
+
+    /// All that this one is part of, itself first.
+    pub(super) fn chain(&self) -> impl Iterator<Item = &dyn Work> {
+        std::iter::successors(Some(self), |work| work.header().parent.as_deref())
+    }
+}
+
+/// Makes an operation as important as `priority`, if it is less so, or, if `exactly`, in any case; and with it what
+/// depends on it. Each that waits for its turn is put into its lane again, by `requeue`.
+pub(super) fn prioritize(
+    work: &Arc<dyn Work>,
+    priority: Priority,
+    exactly: bool,
+    requeue: &dyn Fn(&Arc<dyn Work>),
+) {
+    let mut open = vec![(work.clone(), priority, exactly)];
+    while let Some((work, priority, exactly)) = open.pop() {
+        let header = work.header();
+        let changed = work.change(|status| {
+            if status.priority() == priority || (status.priority() > priority && !exactly) {
+                return status.prioritize(status.priority());
+            }
+            status.prioritize(priority)
+        });
+        let Ok(now) = changed else {
+            continue;
+        };
+        if now.state() == State::Pending {
+            requeue(&work);
+        }
+        let children = header.children.with(|children| {
+            children.retain(|child| child.strong_count() > 0);
+            children.clone()
+        });
+        for child in children.iter().filter_map(Weak::upgrade) {
+            let inherited = child.header().own().max(now.priority());
+            open.push((child, inherited, exactly));
+        }
+    }
+}
+
+/// Sets an operation's own priority.
+pub(super) fn reprioritize(work: &Arc<dyn Work>, own: Priority, requeue: &dyn Fn(&Arc<dyn Work>)) {
+    let header = work.header();
+    header.own.store(u64::from(own.get()), site::RECORD_STORE);
+    let inherited = header
+        .parent
+        .as_ref()
+        .map(|parent| parent.status().priority());
+    prioritize(
+        work,
+        inherited.map_or(own, |parent| own.max(parent)),
+        true,
+        requeue,
+    );
+}
+
+/// An operation with its types.
+pub(super) struct Record<B: Body> {
+    answer: Answer<Result<B::Output, OperationError<B::Error>>>,
+    header: Header,
+    body: Quiet<B>,
+}
+
+/// Something of somebody else's. That its destructor panics is nobody's business here.
+struct Quiet<B>(Option<B>);
+
+impl<B> Deref for Quiet<B> {
+    type Target = B;
+
+    fn deref(&self) -> &B {
+        self.0.as_ref().expect("it is there until the end")
+    }
+}
+
+impl<B> Drop for Quiet<B> {
+    fn drop(&mut self) {
+        quietly(|| drop(self.0.take()));
+    }
+}
+
+/// An operation whose answer has these types.
+pub(super) trait Promise<O, F>: Work {
+    fn take(&self) -> Option<Result<O, OperationError<F>>>;
+}
+
+impl<B: Body> Promise<B::Output, B::Error> for Record<B> {
+    fn take(&self) -> Option<Result<B::Output, OperationError<B::Error>>> {
+        self.answer.take()
+    }
+}
+
+impl<B: Body> Record<B> {
+    /// An operation that is pending, and known to its parent.
+    pub(super) fn new(birth: Birth, body: B) -> Arc<Self> {
+        let inherited = birth
+            .parent
+            .as_ref()
+            .map(|parent| parent.status().priority());
+        let priority = inherited.map_or(birth.priority, |parent| birth.priority.max(parent));
+        let status = Status::new(priority);
+        let record = Arc::new(Record {
+            answer: Answer::new(status.pack()),
+            header: Header::new(birth, status),
+            body: Quiet(Some(body)),
+        });
+        if let Some(parent) = &record.header.parent {
+            let weak = Arc::downgrade(&record);
+            parent.header().children.with(|children| {
+                // Those that are gone make room now and then.
+                if children.len() == children.capacity() {
+                    children.retain(|child: &Weak<dyn Work>| child.strong_count() > 0);
+                }
+                children.push(weak);
+            });
+            // It may have become more important since it was asked; whoever made it so may not have seen this one.
+            let now = parent.status().priority();
+            let _ = (&*record as &dyn Work)
+                .change(|status| status.prioritize(status.priority().max(now)));
+        }
+        record
+    }
+
+    fn settle(
+        &self,
+        answer: Result<B::Output, OperationError<B::Error>>,
+        ending: Ending,
+        ledger: &Ledger,
+    ) {
+        self.header
+            .ended
+            .store(ledger.now().max(1), site::RECORD_STORE);
+        // Counted before anybody can learn of it, so that whoever has learned of it finds it counted.
+        ledger.tally.ended(ending);
+        let end = |status: Status| {
+            let next = match ending {
+                Ending::Committed | Ending::Unchanged => status.succeed(),
+                Ending::Failed => status.fail(),
+                Ending::Rejected => status.reject(),
+                Ending::Cancelled => status.cancel(),
+            };
+            // What the scheduler ends may be in its last state already.
+            next.unwrap_or(status)
+        };
+        self.header.tell_end(|| end(self.status()));
+        let settled = self
+            .answer
+            .settle(answer, |bits| end(Status::unpack(bits)).pack());
+        match settled {
+            Ok(bits) if Status::unpack(bits).awaited => (self as &dyn Work).wake(),
+            Ok(_) => {}
+            Err(_) => debug_assert!(planted(Fault::RunUnclaimed), "it is ended once"),
+        }
+        ledger.gate.leave();
+    }
+
+    fn attempted(&self, attempt: Attempt<B::Output, B::Error>, ledger: &Ledger) -> bool {
+        let (answer, ending) = match attempt {
+            Attempt::Committed(output) => (Ok(output), Ending::Committed),
+            Attempt::Unchanged(output) => (Ok(output), Ending::Unchanged),
+            Attempt::Failed(error) => (Err(error), Ending::Failed),
+            Attempt::Lost => return false,
+        };
+        self.settle(answer, ending, ledger);
+        true
+    }
+}
+
+impl<B: Body> Work for Record<B> {
+    fn header(&self) -> &Header {
+        &self.header
+    }
+
+    fn status(&self) -> Status {
+        Status::unpack(self.answer.above())
+    }
+
+    fn exchange(&self, from: Status, to: Status) -> Result<(), Status> {
+        self.answer
+            .change(from.pack(), to.pack())
+            .map_err(Status::unpack)
+    }
+
+    fn is_done(&self) -> bool {
+        self.answer.is_full()
+    }
+
+    fn targets(&self) -> &[usize] {
+        self.body.targets()
+    }
+
+    fn attempt(&self, ledger: &Ledger) -> bool {
+        let attempt = body::guarded(|| self.body.attempt());
+        self.attempted(attempt, ledger)
+    }
+
+    fn end(&self, verdict: Verdict, ledger: &Ledger) {
+        let (error, ending) = match verdict {
+            Verdict::Rejected(why) => (OperationError::Rejected(why), Ending::Rejected),
+            Verdict::Cancelled => (OperationError::Cancelled, Ending::Cancelled),
+        };
+        self.settle(Err(error), ending, ledger);
+    }
+
+    fn is_prepared(&self, merges: bool) -> bool {
+        self.body.is_prepared(merges)
+    }
+
+    fn prepare(&self, ledger: &Ledger) {
+        let error = match catch_unwind(AssertUnwindSafe(|| self.body.prepare())) {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => OperationError::Refused(error),
+            Err(payload) => OperationError::Panicked(Panic::new(payload)),
+        };
+        // Unless somebody has ended it meanwhile.
+        if (self as &dyn Work).claim(self.status(), None, ledger.now()) {
+            self.settle(Err(error), Ending::Failed, ledger);
+        }
+    }
+
+    fn fold(&self) -> Option<Box<dyn Fold>> {
+        self.body.fold()
+    }
+
+    fn folds(&self) -> bool {
+        self.body.folds()
+    }
+
+    fn step(&self, fold: &mut dyn Fold) -> Step {
+        self.body.step(fold.as_any())
+    }
+
+    fn folded(&self, fold: &dyn Fold, step: Step, ledger: &Ledger) {
+        let (answer, ending) = match step {
+            Step::Changed => (Ok(self.body.folded(fold.as_ref())), Ending::Committed),
+            Step::Unchanged => (Ok(self.body.folded(fold.as_ref())), Ending::Unchanged),
+            Step::Failed(error) => {
+                let error: Box<dyn Any> = error;
+                let error = error.downcast().expect("a step fails with its own error");
+                (Err(*error), Ending::Failed)
+            }
+        };
+        self.settle(answer, ending, ledger);
+    }
+}
+
+/// One operation as what goes into an inbox.
+pub(super) fn alone(work: Arc<dyn Work>) -> Batch<dyn Work> {
+    let mut batch = Batch::new();
+    batch.add(work);
+    batch
+}

@@ -1,0 +1,477 @@
+//! How a lane is served, and how an operation is run.
+//!
+//! Whoever has the lane takes what is new, picks the next one in its order, claims it, and runs it until it has
+//! ended; then the same again, until nothing is left, or for a quantum, after which the lane waits among those that
+//! are ready. A thread of the engine does this, or whoever [runs](crate::Engine::run) an operation and finds the
+//! lane idle.
+#![forbid(unsafe_code)]
+
+use super::body::{self, Published, Step};
+use super::claiming::{Claiming, pause};
+use super::current;
+use super::engine::Shared;
+use super::lane::Lane;
+use super::outcome::Reason;
+use super::policy::Policy;
+use super::priority::Priority;
+use super::queue::Queue;
+use super::record::{Verdict, Work};
+use super::retry::{Next, Situation};
+use super::status::State;
+use crate::raw::{Baton, HeldLane, quietly};
+use std::sync::Arc;
+use std::time::Duration;
+
+type Held<'l> = HeldLane<'l, dyn Work, Queue>;
+
+/// For less than this nobody leaves the lane.
+const SHORT: Duration = Duration::from_micros(50);
+
+/// How many operations are published by one commit at most.
+const FOLD: usize = 256;
+
+impl Shared {
+    /// Serves a lane for a quantum.
+    pub(super) fn serve<'l>(
+        self: &Arc<Self>,
+        lane: &'l Arc<Lane>,
+        baton: Baton<'l, dyn Work, Queue>,
+    ) {
+        let order = self.order();
+        let (mut held, news) = baton.open();
+        self.admit(lane, &mut held, news);
+        let mut begun = None;
+        let mut has_run = false;
+        loop {
+            let now = self.ledger.now();
+            let age = now.saturating_sub(*begun.get_or_insert(now));
+            if has_run && age >= self.quantum && !held.state().is_empty() {
+                return self.hand_on(lane, held);
+            }
+            if self.ledger.gate.cancels() {
+                self.cancel_all(lane, &mut held);
+            }
+            self.sort_out(lane, &mut held, now);
+            if let Some((work, level)) = held.state().pick(order) {
+                if !self.claim(lane, &mut held, &work, level, now) {
+                    // Not what is new first: if there is always something, entries that don't count would only get more.
+                    continue;
+                }
+                self.run_in_turn(lane, &mut held, work, order.interval);
+                has_run = true;
+            } else {
+                match held.release() {
+                    Ok(()) => return,
+                    Err(still) => held = still,
+                }
+            }
+            let news = held.take();
+            self.admit(lane, &mut held, news);
+        }
+    }
+
+    /// Ends what has lost its patience in a lane that is passed over, and leaves the rest to whoever comes next.
+    pub(super) fn look_after<'l>(
+        self: &Arc<Self>,
+        lane: &'l Arc<Lane>,
+        baton: Baton<'l, dyn Work, Queue>,
+    ) {
+        let (mut held, news) = baton.open();
+        self.admit(lane, &mut held, news);
+        self.sort_out(lane, &mut held, self.ledger.now());
+        if held.state().is_empty() {
+            match held.release() {
+                Ok(()) => return,
+                Err(still) => held = still,
+            }
+        }
+        self.hand_on(lane, held);
+    }
+
+    /// Leaves a lane that isn't done to whoever comes next.
+    fn hand_on<'l>(self: &Arc<Self>, lane: &'l Arc<Lane>, mut held: Held<'l>) {
+        loop {
+            let best = held.state().best().unwrap_or(Priority::BACKGROUND);
+            let level = usize::from(best.get());
+            let is_new = held.park(level);
+            self.ready.advertise(lane, level);
+            self.call();
+            // What is new may be more important. If somebody else has got the lane meanwhile, they see to it.
+            let baton = if is_new { lane.inbox.resume() } else { None };
+            let Some(baton) = baton else {
+                return;
+            };
+            let (again, news) = baton.open();
+            held = again;
+            self.admit(lane, &mut held, news);
+        }
+    }
+
+    /// Looks at what is new in a lane that was parked as somebody first put something in.
+    pub(super) fn look_again(self: &Arc<Self>, lane: &Arc<Lane>) {
+        if let Some(baton) = lane.inbox.resume() {
+            let (mut held, news) = baton.open();
+            self.admit(lane, &mut held, news);
+            self.hand_on(lane, held);
+        }
+    }
+
+    /// Puts what is new in its place.
+    fn admit(&self, lane: &Lane, held: &mut Held<'_>, mut news: Vec<Arc<dyn Work>>) {
+        // Nobody wins where all are cancelled.
+        if self.policy == Policy::WinnerTakesAll && news.len() > 1 && !self.ledger.gate.cancels() {
+            self.play(lane, &mut news);
+        }
+        for work in news {
+            let status = work.status();
+            if status.state() == State::Pending {
+                lane.note_entry(&*work, status.priority());
+                held.state().insert(work, status.priority());
+            } else {
+                self.give_back(lane, &*work);
+            }
+        }
+    }
+
+    /// Gives the place of an operation back that has ended elsewhere.
+    fn give_back(&self, lane: &Lane, work: &dyn Work) {
+        let header = work.header();
+        let counted = header.counted();
+        header.count(0);
+        lane.give_back_at(counted);
+    }
+
+    /// A round of which one wins.
+    fn play(&self, lane: &Lane, round: &mut Vec<Arc<dyn Work>>) {
+        let rank = |work: &Arc<dyn Work>| {
+            let header = work.header();
+            let earlier = (std::cmp::Reverse(header.born), std::cmp::Reverse(header.id));
+            (work.status().priority(), earlier)
+        };
+        // Who comes again because its priority has changed has won its round already.
+        let has_won = |work: &Arc<dyn Work>| work.header().rows() != 0;
+        let pending = round
+            .iter()
+            .filter(|work| work.status().state() == State::Pending && !has_won(work));
+        let Some(winner) = pending.max_by_key(|work| rank(work)).cloned() else {
+            return;
+        };
+        let (id, priority) = (winner.header().id, winner.status().priority());
+        round.retain(|work| {
+            if work.header().id == id || has_won(work) {
+                return true;
+            }
+            let lost = work.rejection(Reason::Lost {
+                winner: id,
+                priority,
+            });
+            let _ = work.end_pending(lost, &self.ledger);
+            self.give_back(lane, &**work);
+            false
+        });
+    }
+
+    /// Ends what waits in a lane.
+    fn cancel_all(&self, lane: &Lane, held: &mut Held<'_>) {
+        for work in held.state().drain() {
+            let _ = work.end_pending(Verdict::Cancelled, &self.ledger);
+            self.give_back(lane, &*work);
+        }
+    }
+
+    /// Ends what has to make room, and what has lost its patience.
+    fn sort_out(&self, lane: &Lane, held: &mut Held<'_>, now: u64) {
+        while let Some(work) = lane.evict(held.state()) {
+            let evicted = work.rejection(Reason::Evicted);
+            let _ = work.end_pending(evicted, &self.ledger);
+        }
+        while let Some(work) = held.state().expire(now) {
+            self.expire(lane, &work);
+        }
+        for work in held.state().expire_impatient(now) {
+            self.expire(lane, &work);
+        }
+    }
+
+    fn expire(&self, lane: &Lane, work: &Arc<dyn Work>) {
+        let patience = work.header().patience;
+        let expired = work.rejection(Reason::Expired { patience });
+        let _ = work.end_pending(expired, &self.ledger);
+        self.give_back(lane, &**work);
+    }
+
+    /// Claims an operation that was picked at this level, if its entry counts.
+    fn claim(
+        &self,
+        lane: &Lane,
+        held: &mut Held<'_>,
+        work: &Arc<dyn Work>,
+        level: Priority,
+        now: u64,
+    ) -> bool {
+        let status = work.status();
+        if status.state() == State::Pending && status.priority() != level {
+            // It has another entry, unless it is still counted here.
+            if work.header().counted() == usize::from(level.get()) {
+                self.put_back(lane, held, work);
+            }
+            return false;
+        }
+        if !lane.leave(&**work) {
+            // Somebody more important has got its place.
+            let evicted = work.rejection(Reason::Evicted);
+            let _ = work.end_pending(evicted, &self.ledger);
+            return false;
+        }
+        if work.claim(status, Some(level), now) {
+            return true;
+        }
+        // Its priority has changed just now. Whoever has changed it may have seen that it isn't in the queue, and
+        // left it to us.
+        self.put_back(lane, held, work);
+        false
+    }
+
+    /// Puts an operation into the queue again that was taken out, as important as it is now; if it is still pending.
+    fn put_back(&self, lane: &Lane, held: &mut Held<'_>, work: &Arc<dyn Work>) {
+        let mut status = work.status();
+        while status.state() == State::Pending {
+            lane.note_entry(&**work, status.priority());
+            held.state().insert(work.clone(), status.priority());
+            let now = work.status();
+            if now.priority() == status.priority() {
+                break;
+            }
+            status = now;
+        }
+    }
+
+    /// Runs an operation that was claimed, and with it others, if the lane's policy is to fold them.
+    fn run_in_turn(
+        self: &Arc<Self>,
+        lane: &Lane,
+        held: &mut Held<'_>,
+        work: Arc<dyn Work>,
+        interval: u64,
+    ) {
+        if self.policy == Policy::Fold
+            && let Some(fold) = work.fold()
+        {
+            return self.run_folded(lane, held, work, fold, interval);
+        }
+        let higher = |held: &mut Held<'_>, priority: Priority| {
+            held.state().best().is_some_and(|best| best > priority)
+        };
+        let mut claim = Claiming::new(lane);
+        loop {
+            // Nobody else is in the lane, but somebody may be beside it.
+            let status = work.status();
+            let reserves = work.header().retry.reserves(status.retries());
+            claim.respect(self, || work.header().id, status.priority(), reserves);
+            if self.attempt(&work) {
+                return;
+            }
+            let next = self.next(&work, lane.waiting());
+            if let Next::Wait(long) = next
+                && long >= SHORT
+            {
+                // Others may have the lane meanwhile.
+                return self.put_aside(work, long);
+            }
+            if !self.try_again(&work, next) {
+                return;
+            }
+            let news = held.take();
+            self.admit(lane, held, news);
+            // Who is more important goes first.
+            let priority = work.status().priority();
+            if higher(held, priority) && work.change(|status| status.wait()).is_ok() {
+                self.put_back(lane, held, &work);
+                return;
+            }
+        }
+    }
+
+    /// Has an operation that was claimed come back after so long.
+    fn put_aside(self: &Arc<Self>, work: Arc<dyn Work>, long: Duration) {
+        let budget = work.header().budget;
+        match work.change(|status| status.retry(budget)) {
+            Ok(status) if !status.unwanted => self.come_back(work, long),
+            Ok(_) => {
+                let _ = work.end_pending(Verdict::Cancelled, &self.ledger);
+            }
+            Err(_) => {
+                let exhausted = work.rejection(Reason::Exhausted { retries: budget });
+                work.end(exhausted, &self.ledger);
+            }
+        }
+    }
+
+    /// Attempts an operation that was claimed. Whether it has ended.
+    fn attempt(&self, work: &Arc<dyn Work>) -> bool {
+        let has_ended = {
+            let _inside = current::enter(self.context(work), work.targets());
+            work.attempt(&self.ledger)
+        };
+        if !has_ended {
+            self.ledger.tally.conflict();
+        }
+        has_ended
+    }
+
+    /// What its policy says after an attempt was lost.
+    fn next(&self, work: &Arc<dyn Work>, contention: usize) -> Next {
+        let header = work.header();
+        let status = work.status();
+        header.retry.next(Situation {
+            attempt: status.retries().saturating_add(1),
+            retries: header.budget,
+            age: Duration::from_nanos(self.ledger.now().saturating_sub(header.born)),
+            patience: (header.expires != u64::MAX).then_some(header.patience),
+            contention: u32::try_from(contention).unwrap_or(u32::MAX),
+            entropy: fastrand::u64(..),
+        })
+    }
+
+    /// Has an operation wait as long as it has to before it is attempted again. `false`: it won't be.
+    fn try_again(&self, work: &Arc<dyn Work>, next: Next) -> bool {
+        let header = work.header();
+        let end = match next {
+            Next::Exhausted => Some(Reason::Exhausted {
+                retries: header.budget,
+            }),
+            Next::Expired => Some(Reason::Expired {
+                patience: header.patience,
+            }),
+            _ => None,
+        };
+        if let Some(reason) = end {
+            let verdict = work.rejection(reason);
+            work.end(verdict, &self.ledger);
+            return false;
+        }
+        let again = work.change(|status| status.retry(header.budget)?.start());
+        if again.is_ok_and(|status| status.unwanted) || self.ledger.gate.cancels() {
+            work.end(Verdict::Cancelled, &self.ledger);
+            return false;
+        }
+        pause(next);
+        true
+    }
+
+    /// Runs several operations on one copy of the value, and publishes that by one commit.
+    fn run_folded(
+        &self,
+        lane: &Lane,
+        held: &mut Held<'_>,
+        first: Arc<dyn Work>,
+        mut fold: Box<dyn body::Fold>,
+        interval: u64,
+    ) {
+        let mut group = vec![first];
+        let order = super::queue::Order {
+            interval,
+            share: self.share,
+        };
+        let mut alone = None;
+        while group.len() < FOLD
+            && let Some((work, level)) = held.state().pick(order)
+        {
+            if !self.claim(lane, held, &work, level, self.ledger.now()) {
+                continue;
+            }
+            if !work.folds() {
+                alone = Some(work);
+                break;
+            }
+            group.push(work);
+        }
+        loop {
+            fold.begin();
+            let mut steps = Vec::with_capacity(group.len());
+            for work in &group {
+                let _inside = current::enter(self.context(work), work.targets());
+                steps.push(work.step(&mut *fold));
+            }
+            match fold.publish() {
+                Published::Done => {
+                    let is_commit = steps.iter().any(|step| matches!(step, Step::Changed));
+                    if is_commit && group.len() > 1 {
+                        self.ledger.tally.fold();
+                    }
+                    for (work, step) in group.iter().zip(steps) {
+                        work.folded(&*fold, step, &self.ledger);
+                    }
+                    break;
+                }
+                Published::Lost => {
+                    quietly(|| drop(steps));
+                    self.ledger.tally.conflict();
+                    let contention = group.len();
+                    let next: Vec<_> = group
+                        .iter()
+                        .map(|work| self.next(work, contention))
+                        .collect();
+                    // The first of them decides how long all wait.
+                    let mut is_first = true;
+                    let mut next = next.into_iter();
+                    group.retain(|work| match next.next() {
+                        Some(next) if next.is_over() => self.try_again(work, next),
+                        Some(next) => {
+                            let next = if std::mem::take(&mut is_first) {
+                                next
+                            } else {
+                                Next::Now
+                            };
+                            self.try_again(work, next)
+                        }
+                        None => true,
+                    });
+                }
+                // Together they have made what can't be published. Each by itself, then.
+                Published::Refused => {
+                    quietly(|| drop(steps));
+                    for work in group.drain(..) {
+                        self.run_alone(&work, None);
+                    }
+                }
+            }
+            if group.is_empty() {
+                break;
+            }
+        }
+        if let Some(work) = alone {
+            self.run_alone(&work, None);
+        }
+    }
+
+    /// Runs an operation that was claimed until it has ended; beside its lane, unless this thread has that.
+    pub(super) fn run_alone(&self, work: &Arc<dyn Work>, beside: Option<&Lane>) {
+        let mut claim = beside.map(Claiming::new);
+        loop {
+            if let Some(claim) = &mut claim {
+                let status = work.status();
+                let reserves = work.header().retry.reserves(status.retries());
+                claim.respect(self, || work.header().id, status.priority(), reserves);
+            }
+            if self.attempt(work) {
+                return;
+            }
+            let next = self.next(work, beside.map_or(0, Lane::waiting));
+            if !self.try_again(work, next) {
+                return;
+            }
+        }
+    }
+
+    /// Runs an operation on this thread, in place of its lane, if it hasn't begun. Whether it was.
+    pub(super) fn run_instead(&self, work: &Arc<dyn Work>) -> bool {
+        let now = self.ledger.now();
+        if !work.claim(work.status(), None, now) {
+            return false;
+        }
+        let lane = work.header().lane.clone();
+        self.run_alone(work, Some(&lane));
+        true
+    }
+}

@@ -1,0 +1,123 @@
+//! Operations that are submitted at the same moment.
+#![forbid(unsafe_code)]
+
+use super::body::Body;
+use super::engine::{Shared, Submitted};
+use super::operation::Operation;
+use super::policy::Policy;
+use super::record::{Verdict, Work};
+use crate::raw::Batch;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// Operations that will be submitted at the same moment: those that want the same entity belong to one round of its
+/// lane, and are put in by one exchange.
+///
+/// Dropping a stage cancels what is in it.
+///
+/// # Examples
+/// ```
+/// use snapcell::{Engine, Entity, Operation, Policy, Priority};
+///
+/// let engine = Engine::builder().policy(Policy::WinnerTakesAll).build();
+/// let value = Entity::new(10);
+/// let mut stage = engine.stage();
+/// let low = stage.add(Operation::update(&value, |n| n + 1).priority(Priority::LOW)).unwrap();
+/// let high = stage.add(Operation::update(&value, |n| n + 100).priority(Priority::HIGH)).unwrap();
+/// stage.resolve();
+/// assert_eq!(*high.wait().unwrap(), 110);
+/// assert!(low.wait().unwrap_err().rejection().is_some());
+/// ```
+#[must_use = "dropping a stage cancels what is in it"]
+pub struct Stage {
+    engine: Arc<Shared>,
+    /// Each with where its lane counts it. It has no entry there yet, so its header says that it isn't counted: a
+    /// change of its priority must not put it in.
+    staged: Vec<(Arc<dyn Work>, usize)>,
+}
+
+impl Stage {
+    pub(super) fn new(engine: Arc<Shared>) -> Self {
+        Stage {
+            engine,
+            staged: Vec::new(),
+        }
+    }
+
+    /// Adds an operation, which has its place in the queue from now on.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`](crate::Engine::submit).
+    pub fn add<B: Body>(&mut self, operation: Operation<B>) -> Submitted<B> {
+        let ticket = self.engine.take(operation)?;
+        let header = ticket.work.header();
+        let counted = header.counted();
+        header.count(0);
+        self.staged.push((ticket.work.clone(), counted));
+        Ok(ticket)
+    }
+
+    /// How many are in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.staged.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.staged.is_empty()
+    }
+
+    /// Submits them.
+    pub fn resolve(mut self) {
+        let staged = std::mem::take(&mut self.staged);
+        let merges = self.engine.policy == Policy::Merge;
+        let mut lanes = BTreeMap::new();
+        for (work, counted) in staged {
+            if work.is_prepared(merges) {
+                work.header().count(counted);
+                self.engine.dispatch(work);
+                continue;
+            }
+            let level = usize::from(work.status().priority().get());
+            let lane = &work.header().lane;
+            let (_, batch, best) = lanes
+                .entry(lane.target)
+                .or_insert_with(|| (lane.clone(), Batch::new(), level));
+            *best = level.max(*best);
+            // In this order: once it is on a list nobody puts it into another one.
+            batch.add(work.clone());
+            work.header().count(counted);
+        }
+        for (lane, batch, best) in lanes.into_values() {
+            self.engine.push(&lane, batch, best);
+        }
+        if self.engine.ledger.gate.cancels() {
+            // There may be nobody else any more who would see to it that they are told.
+            self.engine.serve_without_threads();
+        }
+    }
+
+    /// Cancels them.
+    pub fn clear(self) {}
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        for (work, counted) in self.staged.drain(..) {
+            let _ = work.end_pending(Verdict::Cancelled, &self.engine.ledger);
+            // Nobody else has seen it, so nobody else gives its place back.
+            work.header().lane.give_back_at(counted);
+        }
+    }
+}
+
+impl fmt::Debug for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stage")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
