@@ -3,7 +3,8 @@
 use crate::results::Answer;
 use crate::runner::Plan;
 use crate::{
-    commit, contention, entities, garbage, memory, reads, store, transactions, trees, waiting,
+    commit, contention, engine, entities, fairness, garbage, memory, reads, store, transactions,
+    trees, waiting,
 };
 use clap::{Parser, ValueEnum};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use std::time::Duration;
 /// the ratios of the repeats. A target that is missed is shown and is no failure; a check that fails is
 /// one.
 ///
-/// A full run takes about half an hour, and a quick one about four minutes. Only with --save
+/// A full run takes about 35 minutes, and a quick one about four. Only with --save
 /// something is written.
 ///
 /// Exit codes: 0 measured; 1 a check failed, or the results can't be written; 2 bad arguments.
@@ -77,6 +78,10 @@ pub(crate) enum Question {
     Store,
     /// What do trees cost: to build, to compare, to version?
     Tree,
+    /// What does a scheduler cost, and what does it get done beside actors, pools and tasks?
+    Scheduler,
+    /// Who waits how long when there is more to do than can be done?
+    Fairness,
 }
 
 impl Arguments {
@@ -140,6 +145,8 @@ impl Question {
             Question::Transactions => transactions::answer(plan),
             Question::Store => store::answer(plan),
             Question::Tree => trees::answer(plan),
+            Question::Scheduler => engine::answer(plan),
+            Question::Fairness => fairness::answer(plan),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Contenders are checked before they are timed: counts are what the updates make them, versions count
 //! commits, readers see whole values that never go back. Then they take turns: in each repeat all
 //! contenders of a case are measured, one shortly after the other, and ratios are formed within a repeat.
-//! `cargo compare` is short for `cargo bench --features store --bench compare`.
+//! `cargo compare` is short for `cargo bench --features store,scheduler --bench compare`.
 //!
 //! ```text
 //! cargo compare
@@ -13,7 +13,7 @@
 //!
 //! | file | what it is about |
 //! |---|---|
-//! | `reads`, `commit`, `contention`, `entities`, `garbage`, `memory`, `waiting`, `transactions`, `store`, `trees` | a question each |
+//! | `reads`, `commit`, `contention`, `entities`, `garbage`, `memory`, `waiting`, `transactions`, `store`, `trees`, `engine`, `fairness` | a question each |
 //! | `cells` | one value that threads share: the crate and its rivals |
 //! | `stores` | many values by key: the crate and its rivals |
 //! | `banks` | several values at one instant: the crate and its rivals |
@@ -31,7 +31,9 @@ mod banks;
 mod cells;
 mod commit;
 mod contention;
+mod engine;
 mod entities;
+mod fairness;
 mod garbage;
 mod latency;
 mod load;

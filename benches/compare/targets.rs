@@ -1,6 +1,6 @@
 //! What the crate wants to reach, and whether it does.
 
-use crate::results::{Answer, Spread};
+use crate::results::{Answer, Row, Spread};
 use crate::table::{Table, figure, with_spread};
 use serde::Serialize;
 
@@ -34,9 +34,13 @@ enum Goal {
     AtLeast(f64),
     /// The figure is at most this.
     AtMost(f64),
+    /// It takes at most so much more than this contender.
+    More(f64, &'static str),
+    /// It takes at most so many times the time of this contender, or so much more.
+    TimeOrMore(f64, f64, &'static str),
 }
 
-use Goal::{AtLeast, AtMost, Better, Time};
+use Goal::{AtLeast, AtMost, Better, More, Time, TimeOrMore};
 
 const fn target(
     what: &'static str,
@@ -85,6 +89,21 @@ const fn store(case: &'static str) -> (&'static str, Where) {
 const BY_ID: (&str, &str) = ("snapcell Store", "operations");
 const DASHMAP: &str = "DashMap";
 const PAPAYA: &str = "papaya update";
+
+/// A case of the scheduler.
+const fn scheduler(case: &'static str) -> (&'static str, Where) {
+    ("scheduler", Named(case))
+}
+const IN_ORDER: (&str, &str) = ("snapcell in order", "operations");
+const FOLD: (&str, &str) = ("snapcell fold", "operations");
+const ACTOR: &str = "actor";
+const WAITS: (&str, Where) = scheduler("5 ms of waiting in each operation, 3 targets");
+const IN_TURN: &str = "snapcell in order, 3 threads";
+
+/// A case of fairness.
+const fn fairness(case: &'static str) -> (&'static str, Where) {
+    ("fairness", Named(case))
+}
 
 /// All of them.
 const TARGETS: &[Target] = &[
@@ -290,6 +309,238 @@ const TARGETS: &[Target] = &[
         ("snapcell, the 1 000th", "time"),
         Time(1.2, "snapcell, the 20th"),
     ),
+    target(
+        "what run adds to an update, ns",
+        scheduler("alone"),
+        ("snapcell run, one operation", "operation"),
+        More(40.0, "snapcell update"),
+    ),
+    target(
+        "what run adds to an update, ns",
+        scheduler("alone"),
+        ("snapcell run, built each time", "operation"),
+        More(40.0, "snapcell update"),
+    ),
+    target(
+        "in order",
+        scheduler("in order, 1 target, 1 submitter"),
+        IN_ORDER,
+        Better(0.9, ACTOR),
+    ),
+    target(
+        "in order",
+        scheduler("in order, 1 target, 2 submitters"),
+        IN_ORDER,
+        Better(0.9, ACTOR),
+    ),
+    target(
+        "in order",
+        scheduler("in order, 3 targets, 1 submitter"),
+        IN_ORDER,
+        Better(0.9, ACTOR),
+    ),
+    target(
+        "in order",
+        scheduler("in order, 3 targets, 2 submitters"),
+        IN_ORDER,
+        Better(0.9, ACTOR),
+    ),
+    target(
+        "fold",
+        scheduler("fold, 1 target, 1 submitter"),
+        FOLD,
+        Better(1.5, ACTOR),
+    ),
+    target(
+        "fold",
+        scheduler("fold, 1 target, 2 submitters"),
+        FOLD,
+        Better(1.5, ACTOR),
+    ),
+    target(
+        "fold",
+        scheduler("fold, 3 targets, 1 submitter"),
+        FOLD,
+        Better(1.5, ACTOR),
+    ),
+    target(
+        "fold",
+        scheduler("fold, 3 targets, 2 submitters"),
+        FOLD,
+        Better(1.5, ACTOR),
+    ),
+    target(
+        "batches of 64",
+        scheduler("batches, 3 targets, 1 submitter"),
+        IN_ORDER,
+        Better(1.3, ACTOR),
+    ),
+    target(
+        "batches of 64",
+        scheduler("batches, 3 targets, 2 submitters"),
+        IN_ORDER,
+        Better(1.3, ACTOR),
+    ),
+    // Of the reference's workload; on two cores of an AMD EPYC.
+    target(
+        "brutality, M/s",
+        scheduler("brutality, 3 000 000 operations"),
+        ("snapcell submit, 1 thread", "commits"),
+        AtLeast(2.0),
+    ),
+    target(
+        "brutality, M/s",
+        scheduler("brutality, 3 000 000 operations"),
+        ("snapcell stage of 100, 1 thread", "commits"),
+        AtLeast(2.0),
+    ),
+    // 600 operations a second is 100 %.
+    target(
+        "operations that wait, in turn, %",
+        WAITS,
+        (IN_TURN, "of the bound"),
+        AtLeast(97.0),
+    ),
+    target(
+        "their wasted attempts, %",
+        WAITS,
+        (IN_TURN, "wasted"),
+        AtMost(1.0),
+    ),
+    target(
+        "operations that wait beside others, %",
+        WAITS,
+        ("snapcell prepared, in order, 64 threads", "of the bound"),
+        AtLeast(1_500.0),
+    ),
+    target(
+        "operations that wait beside others, %",
+        WAITS,
+        ("snapcell prepared, fold, 64 threads", "of the bound"),
+        AtLeast(1_500.0),
+    ),
+    target(
+        "operations that wait beside others, %",
+        WAITS,
+        ("snapcell merging, merge, 64 threads", "of the bound"),
+        AtLeast(1_500.0),
+    ),
+    // An operation takes 35 µs.
+    target(
+        "wait at ten times what can be done",
+        fairness("priority 10, 1 target"),
+        ("load 10", "p99"),
+        TimeOrMore(2.0, 70.0, "load 0.5"),
+    ),
+    target(
+        "wait at ten times what can be done",
+        fairness("priority 10, 3 targets"),
+        ("load 10", "p99"),
+        TimeOrMore(2.0, 70.0, "load 0.5"),
+    ),
+    target(
+        "refused at priority 10, %",
+        fairness("priority 10, 1 target"),
+        ("load 10", "rejected"),
+        AtMost(0.0),
+    ),
+    target(
+        "refused at priority 10, %",
+        fairness("priority 10, 1 target"),
+        ("load 20", "rejected"),
+        AtMost(0.0),
+    ),
+    target(
+        "refused at priority 10, %",
+        fairness("priority 10, 3 targets"),
+        ("load 10", "rejected"),
+        AtMost(0.0),
+    ),
+    target(
+        "refused at priority 10, %",
+        fairness("priority 10, 3 targets"),
+        ("load 20", "rejected"),
+        AtMost(0.0),
+    ),
+    // Their patience is 100 ms; the rest is for what runs when it ends, and for the machine.
+    target(
+        "the longest until its end, ms",
+        fairness("priority 8, 1 target"),
+        ("load 10", "longest"),
+        AtMost(105.0),
+    ),
+    target(
+        "the longest until its end, ms",
+        fairness("priority 8, 1 target"),
+        ("load 20", "longest"),
+        AtMost(105.0),
+    ),
+    target(
+        "the longest until its end, ms",
+        fairness("priority 5, 1 target"),
+        ("load 10", "longest"),
+        AtMost(105.0),
+    ),
+    target(
+        "the longest until its end, ms",
+        fairness("priority 5, 1 target"),
+        ("load 20", "longest"),
+        AtMost(105.0),
+    ),
+    target(
+        "the longest until its end, ms",
+        fairness("priority 2, 1 target"),
+        ("load 10", "longest"),
+        AtMost(105.0),
+    ),
+    target(
+        "the longest until its end, ms",
+        fairness("priority 2, 1 target"),
+        ("load 20", "longest"),
+        AtMost(105.0),
+    ),
+    target(
+        "the longest until its end, ms",
+        fairness("priority 8, 3 targets"),
+        ("load 10", "longest"),
+        AtMost(105.0),
+    ),
+    target(
+        "the longest until its end, ms",
+        fairness("priority 8, 3 targets"),
+        ("load 20", "longest"),
+        AtMost(105.0),
+    ),
+    target(
+        "the longest until its end, ms",
+        fairness("priority 5, 3 targets"),
+        ("load 10", "longest"),
+        AtMost(105.0),
+    ),
+    target(
+        "the longest until its end, ms",
+        fairness("priority 5, 3 targets"),
+        ("load 20", "longest"),
+        AtMost(105.0),
+    ),
+    target(
+        "the longest until its end, ms",
+        fairness("priority 2, 3 targets"),
+        ("load 10", "longest"),
+        AtMost(105.0),
+    ),
+    target(
+        "the longest until its end, ms",
+        fairness("priority 2, 3 targets"),
+        ("load 20", "longest"),
+        AtMost(105.0),
+    ),
+    target(
+        "long operations, reserving",
+        fairness("long beside short"),
+        ("with reservations", "long"),
+        Better(10.0, "without reservations"),
+    ),
 ];
 
 /// A target, and what was measured.
@@ -298,7 +549,7 @@ pub(crate) struct Outcome {
     what: &'static str,
     case: String,
     wanted: String,
-    /// A ratio for a target that names a rival, otherwise the figure; `None` if it wasn't measured.
+    /// A ratio or a difference for a target that names a rival, otherwise the figure; `None` if it wasn't measured.
     measured: Option<Spread>,
     is_reached: Option<bool>,
 }
@@ -363,8 +614,25 @@ impl Target {
             // Of what takes time less is better, so this is its time by that of the rival.
             Time(_, rival) => case.times_better(metric, case.row(rival)?, row),
             AtLeast(_) | AtMost(_) => row.spread(metric),
+            More(_, rival) => by_repeat(row, case.row(rival)?, metric, |own, other| own - other),
+            TimeOrMore(times, more, rival) => {
+                let allowed = |other: f64| (other * times).max(other + more);
+                let used = |own, other| own / allowed(other);
+                by_repeat(row, case.row(rival)?, metric, used)
+            }
         }
     }
+}
+
+/// What comes of the two figures of each repeat.
+fn by_repeat(
+    row: &Row,
+    rival: &Row,
+    metric: usize,
+    of: impl Fn(f64, f64) -> f64,
+) -> Option<Spread> {
+    let pairs = row.samples.iter().zip(&rival.samples);
+    Spread::of(pairs.map(|(own, other)| of(own[metric], other[metric])))
 }
 
 impl Goal {
@@ -374,13 +642,20 @@ impl Goal {
             Time(times, rival) => format!("≤ {}× the time of {rival}", figure(*times)),
             AtLeast(bound) => format!("≥ {}", figure(*bound)),
             AtMost(bound) => format!("≤ {}", figure(*bound)),
+            More(more, rival) => format!("≤ {} more than {rival}", figure(*more)),
+            TimeOrMore(times, more, rival) => format!(
+                "≤ 1 of: {}× that of {rival}, or {} more",
+                figure(*times),
+                figure(*more)
+            ),
         }
     }
 
     fn is_reached(&self, measured: f64) -> bool {
         match self {
             Better(bound, _) | AtLeast(bound) => measured >= *bound,
-            Time(bound, _) | AtMost(bound) => measured <= *bound,
+            Time(bound, _) | AtMost(bound) | More(bound, _) => measured <= *bound,
+            TimeOrMore(..) => measured <= 1.0,
         }
     }
 }
