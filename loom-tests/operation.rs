@@ -341,3 +341,29 @@ model! {
         status.to_string()
     }
 }
+
+model! {
+    /// An operation is run, and somebody asks whether it is done, and then how many were committed.
+    /// Invariant: who sees that it is done finds it counted.
+    who_sees_the_end_finds_it_counted {
+        bound: Some(3),
+        kills: [],
+        outcomes: ["not yet", "1"],
+    }
+    |world| {
+        let (engine, entity) = (engine(), world.entity(0));
+        let ticket = submit(world, &engine, &entity);
+        let other = {
+            let engine = engine.clone();
+            spawn(move || engine.serve())
+        };
+        let seen = if ticket.is_done() {
+            engine.counts().committed.to_string()
+        } else {
+            String::from("not yet")
+        };
+        other.join().unwrap();
+        drop(ticket);
+        seen
+    }
+}

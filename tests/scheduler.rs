@@ -1756,3 +1756,99 @@ fn transactions_with_opposite_orders_neither_wait_for_each_other_nor_lose_anythi
         assert_eq!(conserved(&engine).committed, 800);
     }
 }
+
+// Several engines, and what nobody serves.
+
+#[test]
+fn a_part_in_another_engine_is_run_there_however_important_its_parent_gets() {
+    let (one, other) = (
+        Engine::builder().workers(0).build(),
+        Engine::builder().workers(0).build(),
+    );
+    let (outer, inner) = (Entity::new(0_u64), Entity::new(0_u64));
+    let parent = one.submit(Operation::update(&outer, |n| n + 1)).unwrap();
+    let part = Operation::update(&inner, |n| n + 1).class(Class::LOW);
+    let part = other.submit(part.within(&parent.context())).unwrap();
+    parent.set_priority(Priority::CRITICAL);
+    assert_eq!(part.status().priority(), Priority::CRITICAL);
+    one.serve();
+    assert!(parent.is_done() && !part.is_done());
+    other.serve();
+    assert!(part.is_done());
+    for engine in [&one, &other] {
+        assert_eq!(engine.counts().committed, 1);
+        engine.shut_down(ShutDown::Finish, None).unwrap();
+        assert!(engine.is_clean());
+    }
+}
+
+#[test]
+fn a_validator_that_panics_fails_each_of_a_fold_and_the_lane_goes_on() {
+    for workers in [0, 1] {
+        let engine = Engine::builder()
+            .workers(workers)
+            .policy(Policy::Fold)
+            .build();
+        let unlucky = |n: &u64| {
+            assert_ne!(*n, 13, "unlucky");
+            Ok::<_, String>(())
+        };
+        let entity = Entity::builder(0_u64)
+            .validate(unlucky)
+            .try_build()
+            .unwrap();
+        let mut stage = engine.stage();
+        let six = stage.add(Operation::update(&entity, |n| n + 6)).unwrap();
+        let seven = stage.add(Operation::update(&entity, |n| n + 7)).unwrap();
+        stage.resolve();
+        // Together they can't be published, and then each is run by itself.
+        assert_eq!(*six.wait().unwrap(), 6);
+        assert!(matches!(seven.wait(), Err(OperationError::Panicked(_))));
+        let more = engine
+            .submit(Operation::update(&entity, |n| n + 1))
+            .unwrap();
+        assert_eq!(*more.wait().unwrap(), 7);
+        engine.shut_down(ShutDown::Finish, None).unwrap();
+        assert!(engine.is_clean());
+    }
+}
+
+#[test]
+fn an_engine_without_threads_that_is_dropped_inside_a_closure_cancels_what_waits() {
+    let outer = Engine::builder().workers(0).build();
+    let inner = Engine::builder().workers(0).build();
+    let (entity, other) = (Entity::new(0_u64), Entity::new(0_u64));
+    let waits = inner.submit(Operation::update(&entity, |n| n + 1)).unwrap();
+    let inner = std::sync::Mutex::new(Some(inner));
+    let drops = Operation::update(&other, move |n| {
+        drop(inner.lock().unwrap().take());
+        n + 1
+    });
+    outer.submit(drops).unwrap().wait().unwrap();
+    assert!(matches!(waits.wait(), Err(OperationError::Cancelled)));
+    assert_eq!(*entity.snapshot(), 0);
+}
+
+#[test]
+fn a_destructor_that_waits_for_its_own_engine_is_told_that_it_would_wait_for_itself() {
+    struct Service(Engine, std::sync::mpsc::Sender<bool>);
+    impl Drop for Service {
+        fn drop(&mut self) {
+            let is_busy = self.0.shut_down(ShutDown::Finish, None).is_err();
+            self.1.send(is_busy).unwrap();
+        }
+    }
+    let engine = Engine::builder().workers(1).build();
+    let entity = Entity::new(0_u64);
+    let (sender, told) = std::sync::mpsc::channel();
+    let service = Service(engine.clone(), sender);
+    let operation = Operation::update(&entity, move |n| {
+        let _ = &service;
+        n + 1
+    });
+    drop(engine.submit(operation).unwrap());
+    // Whether it is the worker that drops it last or, if that was faster than this thread, nobody has to wait.
+    let _ = told.recv().unwrap();
+    engine.shut_down(ShutDown::Finish, None).unwrap();
+    assert_eq!(*entity.snapshot(), 1);
+}

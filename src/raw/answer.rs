@@ -12,7 +12,7 @@
 //!
 //! # Orderings
 //! *put* the answer is written; *settle* the word says so; *take* somebody sets the bit and takes it. *put* →
-//! *settle* (ANSWER_SETTLE, Release) → *take* (ANSWER_TAKE, Acquire). *work* what one did before it changed the
+//! *settle* (ANSWER_SETTLE, Release) → *take* (ANSWER_TAKE, Acquire), or → who only asks (ANSWER_FULL, Acquire). *work* what one did before it changed the
 //! word; *next* what the one does who changes it next: *work* → ANSWER_CHANGE (Release) → ANSWER_CHANGE (Acquire) →
 //! *next*. Checked by `loom-tests/operation.rs`.
 
@@ -59,10 +59,10 @@ impl<R> Answer<R> {
         self.word.load(site::ANSWER_LOAD) >> RESERVED_BITS
     }
 
-    /// Whether there is an answer, taken or not. (What is behind it is for whoever takes it.)
+    /// Whether there is an answer, taken or not. What was done before it was given happens before this says so.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        self.word.load(site::ANSWER_LOAD) & PHASE == FULL
+        self.word.load(site::ANSWER_FULL) & PHASE == FULL
     }
 
     /// Changes the bits above, if they are still as expected.

@@ -192,9 +192,18 @@ impl<T: Send + Sync + 'static, E: Send + Sync + 'static> Fold for Folded<T, E> {
         let Some(value) = self.value.take() else {
             return Published::Done;
         };
-        match self.entity.try_commit_on(&self.base, value) {
+        // Its validator may panic.
+        let commit = || self.entity.try_commit_on(&self.base, value);
+        let committed = match catch_unwind(AssertUnwindSafe(commit)) {
+            Ok(committed) => committed.map(|committed| committed.snapshot()),
+            Err(payload) => {
+                quietly(|| drop(payload));
+                return Published::Refused;
+            }
+        };
+        match committed {
             Ok(committed) => {
-                self.base = committed.snapshot();
+                self.base = committed;
                 Published::Done
             }
             Err(error) => {

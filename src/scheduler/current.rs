@@ -8,12 +8,16 @@
 use super::priority::Priority;
 use super::record::Work;
 use crate::sync::per_thread;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
 
 per_thread! {
     static RUNNING: RefCell<Vec<Frame>> = RefCell::new(Vec::new());
+}
+
+per_thread! {
+    static SERVING: Cell<usize> = Cell::new(0);
 }
 
 /// One closure that this thread is in.
@@ -116,9 +120,30 @@ impl Drop for Running {
     }
 }
 
-/// Whether this thread is in a closure.
+/// Whether this thread is in a closure, or serves: then it must not wait for what it serves itself.
 pub(super) fn is_inside() -> bool {
-    RUNNING
-        .try_with(|running| !running.borrow().is_empty())
+    let is_in_closure = RUNNING.try_with(|running| !running.borrow().is_empty());
+    is_in_closure.unwrap_or(false) || is_serving()
+}
+
+/// Whether this thread serves.
+pub(super) fn is_serving() -> bool {
+    SERVING
+        .try_with(|serving| serving.get() > 0)
         .unwrap_or(false)
+}
+
+/// Begins to serve, until what this gives is dropped.
+pub(super) fn serve() -> Serving {
+    let _ = SERVING.try_with(|serving| serving.set(serving.get() + 1));
+    Serving(())
+}
+
+/// This thread serves, until this is dropped.
+pub(super) struct Serving(());
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = SERVING.try_with(|serving| serving.set(serving.get() - 1));
+    }
 }

@@ -15,7 +15,7 @@ use super::policy::Policy;
 use super::priority::Priority;
 use super::queue::Order;
 use super::ready::{Job, Ready};
-use super::record::{self, Birth, Record, Work};
+use super::record::{self, Birth, Record, Verdict, Work};
 use super::stage::Stage;
 use super::tally::Counts;
 use super::ticket::Ticket;
@@ -134,6 +134,27 @@ const LANES: usize = if cfg!(any(snapcell_model, snapcell_shuttle)) {
 } else {
     4_096
 };
+
+impl Drop for Shared {
+    /// Cancels what is left: where there are no threads, there may have been nobody to see to it.
+    fn drop(&mut self) {
+        for work in self.timer.due(u64::MAX) {
+            let _ = work.end_pending(Verdict::Cancelled, &self.ledger);
+        }
+        while let Some(job) = self.ready.take() {
+            match job {
+                Job::Lane(lane) => {
+                    if let Some(baton) = lane.inbox.resume() {
+                        self.cancel_rest(&lane, baton);
+                    }
+                }
+                Job::Prepare(work) => {
+                    let _ = work.end_pending(Verdict::Cancelled, &self.ledger);
+                }
+            }
+        }
+    }
+}
 
 impl Clone for Engine {
     fn clone(&self) -> Self {
@@ -291,15 +312,17 @@ impl Engine {
         let is_idle = if current::is_inside() {
             is_done()
         } else {
-            shared.jobs.close(false);
             // Whoever is refused counts as under way for a moment, so it is not asked twice.
             let was_done = Cell::new(false);
             let is_over = || {
                 was_done.set(is_done());
                 was_done.get() || !shared.ledger.gate.is_closed()
             };
-            let listen =
-                |waker: &Waker| [shared.ledger.gate.listen(waker), shared.jobs.listen(waker)];
+            let listen = |waker: &Waker| {
+                // Others who are done waiting open it.
+                shared.jobs.close(false);
+                [shared.ledger.gate.listen(waker), shared.jobs.listen(waker)]
+            };
             let deadline = timeout.and_then(clock::deadline);
             let _ = shared.wait(deadline, is_over, listen);
             shared.jobs.open();
@@ -706,7 +729,14 @@ impl Shared {
         let batch = record::alone(work.clone());
         // Read afterwards: whoever changes it from now on sees that it is in.
         let level = usize::from(work.status().priority().get());
-        self.push(&work.header().lane, batch, level);
+        let lane = &work.header().lane;
+        self.push(lane, batch, level);
+        // Who has made it more important in between has found it in, and the lane not parked yet.
+        let now = usize::from(work.status().priority().get());
+        if now > level {
+            self.ready.advertise(lane, now);
+            self.call();
+        }
     }
 
     /// Puts operations into a lane, of which the most important one has this priority.
@@ -812,6 +842,7 @@ impl Shared {
 
     /// Does the most important thing that is ready. `false`: nothing is.
     pub(super) fn serve_one(self: &Arc<Self>) -> bool {
+        let _serving = current::serve();
         if !self.has_threads() {
             self.bring_back(self.ledger.now());
         }
@@ -843,10 +874,8 @@ impl Shared {
             // Its lane sees to that, and to its place.
             return self.queue(&work);
         }
-        {
-            let _inside = current::enter(self.context(&work), work.targets());
-            work.prepare(&self.ledger);
-        }
+        let inside = current::enter(self.context(&work), work.targets());
+        work.prepare(inside, &self.ledger);
         self.queue(&work);
     }
 

@@ -15,6 +15,7 @@
 use super::body::sealed::Body;
 use super::body::{self, Attempt, Fold, Step};
 use super::class::Class;
+use super::current::Running;
 use super::id::OperationId;
 use super::lane::Lane;
 use super::ledger::Ledger;
@@ -150,6 +151,9 @@ impl Drop for Header {
     /// Parents one after the other: a chain of a million must not overflow a stack. What is dropped while another
     /// one is waits until that has ended.
     fn drop(&mut self) {
+        if let Some(waker) = self.waker.get_mut().take() {
+            quietly(|| drop(waker));
+        }
         let Some(parent) = self.parent.take() else {
             return;
         };
@@ -190,14 +194,15 @@ pub(super) trait Work: Send + Sync {
     /// Whether it is done, and its answer is there.
     fn is_done(&self) -> bool;
     fn targets(&self) -> &[usize];
-    /// Makes an attempt, while executing, and ends it, unless somebody was faster. Whether it has ended.
-    fn attempt(&self, ledger: &Ledger) -> bool;
+    /// Makes an attempt, while executing and inside its closure, and ends it, unless somebody was faster. Whether it
+    /// has ended.
+    fn attempt(&self, inside: Running, ledger: &Ledger) -> bool;
     /// Ends it as the scheduler says, once its status is such that nobody else does.
     fn end(&self, verdict: Verdict, ledger: &Ledger);
     /// Whether it has a part that is done before, beside others.
     fn is_prepared(&self, merges: bool) -> bool;
     /// Does that part, which may end it.
-    fn prepare(&self, ledger: &Ledger);
+    fn prepare(&self, inside: Running, ledger: &Ledger);
     /// Begins a fold, if it can take part in one.
     fn fold(&self) -> Option<Box<dyn Fold>>;
     /// Whether it can take part in a fold.
@@ -337,13 +342,9 @@ impl dyn Work {
 }
 
 /// Makes an operation as important as `priority`, if it is less so, or, if `exactly`, in any case; and with it what
-/// depends on it. Each that waits for its turn is put into its lane again, by `requeue`.
-pub(super) fn prioritize(
-    work: &Arc<dyn Work>,
-    priority: Priority,
-    exactly: bool,
-    requeue: &dyn Fn(&Arc<dyn Work>),
-) {
+/// depends on it. Each that waits for its turn is put into its lane again, by its own engine, which may be
+/// another one.
+pub(super) fn prioritize(work: &Arc<dyn Work>, priority: Priority, exactly: bool) {
     let mut open = vec![(work.clone(), priority, exactly)];
     while let Some((work, priority, exactly)) = open.pop() {
         let header = work.header();
@@ -356,8 +357,10 @@ pub(super) fn prioritize(
         let Ok(now) = changed else {
             continue;
         };
-        if now.state() == State::Pending {
-            requeue(&work);
+        if now.state() == State::Pending
+            && let Some(engine) = header.lane.engine.upgrade()
+        {
+            engine.requeue(&work);
         }
         let children = header.children.with(|children| {
             children.retain(|child| child.strong_count() > 0);
@@ -371,19 +374,14 @@ pub(super) fn prioritize(
 }
 
 /// Sets an operation's own priority.
-pub(super) fn reprioritize(work: &Arc<dyn Work>, own: Priority, requeue: &dyn Fn(&Arc<dyn Work>)) {
+pub(super) fn reprioritize(work: &Arc<dyn Work>, own: Priority) {
     let header = work.header();
     header.own.store(u64::from(own.get()), site::RECORD_STORE);
     let inherited = header
         .parent
         .as_ref()
         .map(|parent| parent.status().priority());
-    prioritize(
-        work,
-        inherited.map_or(own, |parent| own.max(parent)),
-        true,
-        requeue,
-    );
+    prioritize(work, inherited.map_or(own, |parent| own.max(parent)), true);
 }
 
 /// An operation with its types.
@@ -520,8 +518,10 @@ impl<B: Body> Work for Record<B> {
         self.body.targets()
     }
 
-    fn attempt(&self, ledger: &Ledger) -> bool {
+    fn attempt(&self, inside: Running, ledger: &Ledger) -> bool {
         let attempt = body::guarded(|| self.body.attempt());
+        // Who is woken may do anything, and is no part of this.
+        drop(inside);
         self.attempted(attempt, ledger)
     }
 
@@ -537,8 +537,10 @@ impl<B: Body> Work for Record<B> {
         self.body.is_prepared(merges)
     }
 
-    fn prepare(&self, ledger: &Ledger) {
-        let error = match catch_unwind(AssertUnwindSafe(|| self.body.prepare())) {
+    fn prepare(&self, inside: Running, ledger: &Ledger) {
+        let prepared = catch_unwind(AssertUnwindSafe(|| self.body.prepare()));
+        drop(inside);
+        let error = match prepared {
             Ok(Ok(())) => return,
             Ok(Err(error)) => OperationError::Refused(error),
             Err(payload) => OperationError::Panicked(Panic::new(payload)),

@@ -171,6 +171,14 @@ impl Shared {
         });
     }
 
+    /// Ends what is in a lane that nobody will serve.
+    pub(super) fn cancel_rest<'l>(&self, lane: &'l Lane, baton: Baton<'l, dyn Work, Queue>) {
+        let (mut held, news) = baton.open();
+        self.admit(lane, &mut held, news);
+        self.cancel_all(lane, &mut held);
+        let _ = held.release();
+    }
+
     /// Ends what waits in a lane.
     fn cancel_all(&self, lane: &Lane, held: &mut Held<'_>) {
         for work in held.state().drain() {
@@ -285,7 +293,12 @@ impl Shared {
             self.admit(lane, held, news);
             // Who is more important goes first.
             let priority = work.status().priority();
-            if higher(held, priority) && work.change(|status| status.wait()).is_ok() {
+            if higher(held, priority)
+                && let Ok(status) = work.change(|status| status.wait())
+            {
+                if status.unwanted {
+                    let _ = work.end_pending(Verdict::Cancelled, &self.ledger);
+                }
                 self.put_back(lane, held, &work);
                 return;
             }
@@ -309,10 +322,8 @@ impl Shared {
 
     /// Attempts an operation that was claimed. Whether it has ended.
     fn attempt(&self, work: &Arc<dyn Work>) -> bool {
-        let has_ended = {
-            let _inside = current::enter(self.context(work), work.targets());
-            work.attempt(&self.ledger)
-        };
+        let inside = current::enter(self.context(work), work.targets());
+        let has_ended = work.attempt(inside, &self.ledger);
         if !has_ended {
             self.ledger.tally.conflict();
         }

@@ -98,9 +98,7 @@ impl<O: 'static, F: 'static> Ticket<O, F> {
     /// Changes the priority, and with it that of the operations that are part of this one. It may be one that the
     /// class doesn't allow. What is done is left as it is.
     pub fn set_priority(&self, priority: Priority) {
-        if let Some(engine) = self.engine() {
-            record::reprioritize(&self.erased(), priority, &|work| engine.requeue(work));
-        }
+        record::reprioritize(&self.erased(), priority);
     }
 
     /// Waits until it is done.
@@ -136,6 +134,10 @@ impl<O: 'static, F: 'static> Ticket<O, F> {
             return Ok(self.take());
         }
         let error = match current::around(self.work.targets()) {
+            // In a destructor, between two closures: what this thread serves doesn't go on meanwhile.
+            Around::Nothing if current::is_serving() => {
+                self.begin_serving(deadline.is_some()).err()
+            }
             Around::Nothing => None,
             Around::Busy => Some(OperationError::SelfConflict),
             Around::Inside(waiting) => self.begin_inside(&waiting, deadline.is_some()).err(),
@@ -170,11 +172,22 @@ impl<O: 'static, F: 'static> Ticket<O, F> {
         let Some(engine) = self.engine() else {
             return Ok(());
         };
-        record::prioritize(&work, waiting.priority(), false, &|work| {
-            engine.requeue(work)
-        });
+        record::prioritize(&work, waiting.priority(), false);
         let may_wait = engine.run_instead(&work) || has_deadline || self.is_part_of(waiting);
         if may_wait || self.is_done() {
+            Ok(())
+        } else {
+            Err(OperationError::MayDeadlock)
+        }
+    }
+
+    /// What comes before waiting on a thread that serves, outside of any closure.
+    fn begin_serving(&self, has_deadline: bool) -> Result<(), OperationError<F>> {
+        let work = self.erased();
+        let is_run = self
+            .engine()
+            .is_some_and(|engine| engine.run_instead(&work));
+        if is_run || has_deadline || self.is_done() {
             Ok(())
         } else {
             Err(OperationError::MayDeadlock)
@@ -269,16 +282,25 @@ impl Shared {
 
     /// Ends an operation that hasn't begun, and asks one that has.
     pub(super) fn cancel(&self, work: &Arc<dyn Work>) -> bool {
-        if work.end_pending(Verdict::Cancelled, &self.ledger) {
-            return true;
+        loop {
+            if work.end_pending(Verdict::Cancelled, &self.ledger) {
+                return true;
+            }
+            let asked = work.change(|status| {
+                let same = status.prioritize(status.priority())?;
+                if same.state() == State::Pending {
+                    // It waits for its turn again: then it can be ended after all.
+                    return status.succeed();
+                }
+                Ok(Status {
+                    unwanted: true,
+                    ..same
+                })
+            });
+            if asked.is_ok() || work.status().state() != State::Pending {
+                break;
+            }
         }
-        let _ = work.change(|status| {
-            let next = status.prioritize(status.priority())?;
-            Ok(Status {
-                unwanted: next.state() == State::Executing,
-                ..next
-            })
-        });
         false
     }
 }

@@ -73,7 +73,7 @@ impl Timer {
     }
 
     /// Takes those out that come back now.
-    fn due(&self, now: u64) -> Vec<Arc<dyn Work>> {
+    pub(super) fn due(&self, now: u64) -> Vec<Arc<dyn Work>> {
         self.0.with(|away| {
             let mut due = Vec::new();
             while away

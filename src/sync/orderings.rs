@@ -237,10 +237,12 @@ sites! {
     PUSH_FENCE: Fence SeqCst, pairs with "PARK_FENCE", models ["lane::what_is_new_in_a_parked_lane_is_known"],
         "See PARK_FENCE.";
     ANSWER_LOAD: Load Relaxed, pairs with "-", models [],
-        "Says how far something is. Whoever looks at more than the word has exchanged it before.";
+        "Says how far something is. Whoever looks at more than the word exchanges it, or asks by ANSWER_FULL.";
+    ANSWER_FULL: Load Acquire, pairs with "ANSWER_SETTLE", models ["operation::who_sees_the_end_finds_it_counted"],
+        "Whoever sees that there is an answer sees what was noted before it was given.";
     ANSWER_CHANGE: CompareExchange AcqRel / Relaxed, pairs with "ANSWER_CHANGE", models ["operation::opened_again"],
         "Who claims an operation sees what the one before did that opened it again.";
-    ANSWER_SETTLE: CompareExchange Release / Relaxed, pairs with "ANSWER_TAKE", models ["operation::an_answer_is_taken", "operation::complete_against_wait"],
+    ANSWER_SETTLE: CompareExchange Release / Relaxed, pairs with "ANSWER_TAKE, ANSWER_FULL", models ["operation::an_answer_is_taken", "operation::complete_against_wait"],
         "Publishes the answer.";
     ANSWER_TAKE: ReadModifyWrite Acquire, pairs with "ANSWER_SETTLE", models ["operation::an_answer_is_taken", "operation::complete_against_wait"],
         "Who takes the answer sees it.";
