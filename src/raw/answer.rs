@@ -11,9 +11,10 @@
 //! Bit 2 is set by whoever takes the answer. So an answer is written once and taken once, whoever tries.
 //!
 //! # Orderings
-//! *put* the answer is written; *settle* the word says so; *take* somebody sets the bit and takes it. *put* →
-//! *settle* (ANSWER_SETTLE, Release) → *take* (ANSWER_TAKE, Acquire), or → who only asks (ANSWER_FULL, Acquire). *work* what one did before it changed the
-//! word; *next* what the one does who changes it next: *work* → ANSWER_CHANGE (Release) → ANSWER_CHANGE (Acquire) →
+//! *put* the answer is written; *settle* the word says so; *see* somebody finds that it does, and may be the one who
+//! takes it. *put* → *settle* (ANSWER_SETTLE, Release) → *see* (ANSWER_FULL, Acquire). *work* what one did before it
+//! changed the word; *next* what the one does who changes it next: *work* → ANSWER_CHANGE (Release) → ANSWER_CHANGE
+//! (Acquire) →
 //! *next*. Checked by `loom-tests/operation.rs`.
 
 use super::end::quietly;
@@ -119,11 +120,8 @@ impl<R> Answer<R> {
 
     /// Takes the answer, if there is one that nobody has taken.
     pub(crate) fn take(&self) -> Option<R> {
-        if self.word.load(site::ANSWER_LOAD) & (PHASE | TAKEN) != FULL {
-            return None;
-        }
-        let found = self.word.fetch_or(TAKEN, site::ANSWER_TAKE);
-        if found & TAKEN != 0 {
+        // Once it is full it stays so.
+        if !self.is_full() || self.word.fetch_or(TAKEN, site::ANSWER_TAKE) & TAKEN != 0 {
             return None;
         }
         self.sole.touch();

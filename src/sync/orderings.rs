@@ -238,14 +238,14 @@ sites! {
         "See PARK_FENCE.";
     ANSWER_LOAD: Load Relaxed, pairs with "-", models [],
         "Says how far something is. Whoever looks at more than the word exchanges it, or asks by ANSWER_FULL.";
-    ANSWER_FULL: Load Acquire, pairs with "ANSWER_SETTLE", models ["operation::who_sees_the_end_finds_it_counted"],
-        "Whoever sees that there is an answer sees what was noted before it was given.";
+    ANSWER_FULL: Load Acquire, pairs with "ANSWER_SETTLE", models ["operation::complete_against_wait", "operation::who_sees_the_end_finds_it_counted"],
+        "Whoever sees that there is an answer sees it, and what was noted before it was given.";
     ANSWER_CHANGE: CompareExchange AcqRel / Relaxed, pairs with "ANSWER_CHANGE", models ["operation::opened_again"],
         "Who claims an operation sees what the one before did that opened it again.";
-    ANSWER_SETTLE: CompareExchange Release / Relaxed, pairs with "ANSWER_TAKE, ANSWER_FULL", models ["operation::an_answer_is_taken", "operation::complete_against_wait"],
+    ANSWER_SETTLE: CompareExchange Release / Relaxed, pairs with "ANSWER_FULL", models ["operation::an_answer_is_taken", "operation::complete_against_wait"],
         "Publishes the answer.";
-    ANSWER_TAKE: ReadModifyWrite Acquire, pairs with "ANSWER_SETTLE", models ["operation::an_answer_is_taken", "operation::complete_against_wait"],
-        "Who takes the answer sees it.";
+    ANSWER_TAKE: ReadModifyWrite Relaxed, pairs with "-", models [],
+        "Of all who have seen by ANSWER_FULL that there is an answer, one takes it.";
     PLACE_COUNT: ReadModifyWrite Relaxed, pairs with "-", models [],
         "Counts places in a queue. What is in the queue is ordered by its inbox.";
     PLACE_TAKE: CompareExchange Relaxed / Relaxed, pairs with "-", models [],
