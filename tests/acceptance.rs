@@ -2,30 +2,19 @@
 //! as far as one entity carries it. The reference's *fork* of a node is a commit here, its ids are
 //! (entity, version), and its lineage is the order of commits.
 
+#[path = "support/together.rs"]
+mod together;
+
 use snapcell::{
     Clock, Committed, Entity, ManualClock, Retry, Snapshot, Stamp, UpdateError, Updated,
 };
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::fmt;
-use std::panic::resume_unwind;
 use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
-
-/// Runs `body` on `threads` new threads, each with its number, and waits for all of them.
-fn together<R: Send>(threads: usize, body: impl Fn(usize) -> R + Sync) -> Vec<R> {
-    let body = &body;
-    thread::scope(|scope| {
-        let running: Vec<_> = (0..threads)
-            .map(|number| scope.spawn(move || body(number)))
-            .collect();
-        running
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
-            .collect()
-    })
-}
+use together::together;
 
 /// One successful commit, as its committer saw it.
 #[derive(Clone, Copy, Debug)]

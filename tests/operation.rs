@@ -5,19 +5,25 @@
 //! engine runs, losers try again at once.
 #![cfg(feature = "scheduler")]
 
+#[path = "support/conserved.rs"]
+mod conserved;
+#[path = "support/together.rs"]
+mod together;
+
+use conserved::conserved;
 use snapcell::internals::{Claim, Reservation};
 use snapcell::{
     Class, ClassPolicy, Clock, Context, Counts, DelayError, Engine, Entity, ManualClock, Merge,
     Next, NotTaken, Operation, OperationError, Policies, Policy, PolicyError, Priority,
-    PriorityError, Reason, Retain, RetryPolicy, ShutDown, Situation, Snapshot, State, Status, Stop,
+    PriorityError, Reason, Retain, RetryPolicy, Situation, Snapshot, State, Status, Stop,
 };
 use std::convert::Infallible;
 use std::fmt;
-use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
+use together::together;
 
 const POLICIES: [Policy; 4] = [
     Policy::InOrder,
@@ -38,36 +44,6 @@ fn at_once() -> RetryPolicy {
 
 fn priority(number: u8) -> Priority {
     Priority::new(number).unwrap()
-}
-
-/// Asserts that each operation has ended in one way, and that nothing is left of any. What there was.
-fn conserved(engine: &Engine) -> Counts {
-    engine.shut_down(ShutDown::Finish, None).unwrap();
-    let counts = engine.counts();
-    assert_eq!(counts.submitted, counts.ended(), "{counts}");
-    assert_eq!(counts.unfinished(), 0);
-    assert_eq!(engine.unfinished(), 0);
-    assert!(engine.is_clean());
-    counts
-}
-
-/// Runs `body` on `threads` new threads, each with its number, and waits for all of them.
-fn together<R: Send>(threads: usize, body: impl Fn(usize) -> R + Sync) -> Vec<R> {
-    let (body, start) = (&body, &Barrier::new(threads));
-    thread::scope(|scope| {
-        let running: Vec<_> = (0..threads)
-            .map(|number| {
-                scope.spawn(move || {
-                    start.wait();
-                    body(number)
-                })
-            })
-            .collect();
-        running
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
-            .collect()
-    })
 }
 
 /// What a concurrent run is worth as evidence for optimistic commits.

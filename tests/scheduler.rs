@@ -4,11 +4,15 @@
 //! test.
 #![cfg(feature = "scheduler")]
 
+#[path = "support/conserved.rs"]
+mod conserved;
+
+use conserved::conserved;
 use proptest::prelude::*;
 use snapcell::{
-    Body, Class, Clock, Context, Counts, Engine, EngineBuilder, Entity, ManualClock, Merge,
-    NotTaken, Operation, OperationError, Policies, Policy, Priority, Reason, RetryPolicy, ShutDown,
-    Snapshot, State, Stop, Ticket,
+    Body, Class, Clock, Context, Engine, EngineBuilder, Entity, ManualClock, Merge, NotTaken,
+    Operation, OperationError, Policies, Policy, Priority, Reason, RetryPolicy, ShutDown, Snapshot,
+    State, Stop, Ticket,
 };
 use std::convert::Infallible;
 use std::future::Future;
@@ -38,16 +42,6 @@ fn still() -> (EngineBuilder, ManualClock) {
     let clock = ManualClock::new();
     let builder = Engine::builder().workers(0).clock(Clock::manual(&clock));
     (builder, clock)
-}
-
-/// Asserts that each operation has ended in one way, and that nothing is left of any. What there was.
-fn conserved(engine: &Engine) -> Counts {
-    engine.shut_down(ShutDown::Finish, None).unwrap();
-    let counts = engine.counts();
-    assert_eq!(counts.submitted, counts.ended(), "{counts}");
-    assert_eq!(engine.unfinished(), 0);
-    assert!(engine.is_clean());
-    counts
 }
 
 /// Who was run, in that order.

@@ -4,17 +4,19 @@
 //! it fails.
 #![cfg(feature = "scheduler")]
 
+#[path = "support/together.rs"]
+mod together;
+
 use snapcell::{
     Body, Class, Counts, Engine, Entity, Operation, OperationError, Policies, Policy, Priority,
     Reason, RetryPolicy, ShutDown, Snapshot, Stop, Ticket,
 };
 use std::convert::Infallible;
-use std::panic::resume_unwind;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
+use together::together;
 
 const POLICIES: [Policy; 4] = [
     Policy::InOrder,
@@ -28,25 +30,6 @@ const TIMES: usize = 200;
 
 type Changed = Ticket<Snapshot<u64>, &'static str>;
 type Certain = Ticket<Snapshot<u64>, Infallible>;
-
-/// Runs `body` on `threads` new threads at once, each with its number, and waits for all of them.
-fn together<R: Send>(threads: usize, body: impl Fn(usize) -> R + Sync) -> Vec<R> {
-    let (body, start) = (&body, &Barrier::new(threads));
-    thread::scope(|scope| {
-        let running: Vec<_> = (0..threads)
-            .map(|number| {
-                scope.spawn(move || {
-                    start.wait();
-                    body(number)
-                })
-            })
-            .collect();
-        running
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
-            .collect()
-    })
-}
 
 /// Runs a race until what it is about has happened.
 fn until_it_happens(race: impl Fn() -> bool) {

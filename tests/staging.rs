@@ -2,17 +2,23 @@
 //! reference that are about that.
 #![cfg(feature = "scheduler")]
 
+#[path = "support/conserved.rs"]
+mod conserved;
+#[path = "support/together.rs"]
+mod together;
+
+use conserved::conserved;
 use snapcell::{
-    Clock, Counts, Engine, Entity, ManualClock, NotTaken, Operation, OperationError, OperationId,
-    Policy, Priority, Reason, RetryPolicy, ShutDown, Snapshot, Stage, State, Status, Stop, Ticket,
+    Clock, Engine, Entity, ManualClock, NotTaken, Operation, OperationError, OperationId, Policy,
+    Priority, Reason, RetryPolicy, ShutDown, Snapshot, Stage, State, Status, Stop, Ticket,
 };
 use std::convert::Infallible;
-use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
+use together::together;
 
 const POLICIES: [Policy; 4] = [
     Policy::InOrder,
@@ -34,35 +40,6 @@ fn rounds() -> Engine {
 /// Losers try again at once.
 fn at_once() -> RetryPolicy {
     RetryPolicy::exponential(Duration::ZERO, 1.0)
-}
-
-/// Asserts that each operation has ended in one way, and that nothing is left of any. What there was.
-fn conserved(engine: &Engine) -> Counts {
-    engine.shut_down(ShutDown::Finish, None).unwrap();
-    let counts = engine.counts();
-    assert_eq!(counts.submitted, counts.ended(), "{counts}");
-    assert_eq!(engine.unfinished(), 0);
-    assert!(engine.is_clean());
-    counts
-}
-
-/// Runs `body` on `threads` new threads, each with its number, and waits for all of them.
-fn together<R: Send>(threads: usize, body: impl Fn(usize) -> R + Sync) -> Vec<R> {
-    let (body, start) = (&body, &Barrier::new(threads));
-    thread::scope(|scope| {
-        let running: Vec<_> = (0..threads)
-            .map(|number| {
-                scope.spawn(move || {
-                    start.wait();
-                    body(number)
-                })
-            })
-            .collect();
-        running
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
-            .collect()
-    })
 }
 
 /// A thread that nobody has to wait for before the test is over.
