@@ -5,13 +5,13 @@
 //! nobody waits for one who is gone, and no commit fails by a reservation.
 #![forbid(unsafe_code)]
 
-use super::engine::Shared;
 use super::id::OperationId;
 use super::lane::Lane;
 use super::local;
 use super::priority::Priority;
 use super::reservation::Claim;
 use super::retry::Next;
+use super::shared::Shared;
 use crate::clock;
 use crate::sync;
 use crate::sync::sleep;

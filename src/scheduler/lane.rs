@@ -11,11 +11,11 @@
 //! An operation that was cancelled keeps its place until its lane comes by.
 #![forbid(unsafe_code)]
 
-use super::engine::Shared;
 use super::priority::Priority;
 use super::queue::Queue;
 use super::record::Work;
 use super::reservation::Reservation;
+use super::shared::Shared;
 use crate::raw::Inbox;
 use crate::sync::orderings::site;
 use crate::sync::{AtomicU64, AtomicUsize};

@@ -5,8 +5,8 @@
 #![forbid(unsafe_code)]
 
 use super::class::Policies;
-use super::engine::Shared;
 use super::lane::Lane;
+use super::shared::Shared;
 use crate::sync::per_thread;
 use crate::sync::table::Remembered;
 use std::cell::RefCell;

@@ -22,7 +22,8 @@
 //! | `timer` | who stays away before it is tried again |
 //! | `claiming` | how it deals with the reservation of its target |
 //! | `ledger`, `gate`, `tally` | how many are under way, and how they ended |
-//! | `engine` | the whole |
+//! | `shared` | how an operation is taken in, given its lane, and sent on its way |
+//! | `engine`, `builder` | the whole, and what it may be told |
 //! | `parts` | how models get at all this |
 //! | `protect` | the same in one call, as strong as one likes |
 //! | `task` | the same in tasks |
@@ -31,6 +32,7 @@
 #![forbid(unsafe_code)]
 
 mod body;
+mod builder;
 mod claiming;
 mod class;
 mod current;
@@ -54,6 +56,7 @@ pub(crate) mod reservation;
 mod retry;
 mod run;
 mod serve;
+mod shared;
 mod stage;
 mod status;
 mod tally;
@@ -63,13 +66,14 @@ mod timer;
 mod trace;
 
 pub use body::{Body, Targets};
+pub use builder::EngineBuilder;
 pub use class::{Class, ClassError, ClassPolicy, Policies, PolicyError};
 pub use current::Context;
-pub use engine::{Engine, EngineBuilder, ShutDown, StillBusy, SubmitError, Submitted};
+pub use engine::{Engine, ShutDown, StillBusy};
 pub use hierarchy::{Hierarchy, HierarchyError};
 pub use id::OperationId;
 pub use operation::Operation;
-pub use outcome::{NotTaken, OperationError, Panic, Reason, Rejection};
+pub use outcome::{NotTaken, OperationError, Panic, Reason, Rejection, SubmitError};
 pub use policy::Policy;
 pub use priority::{Priority, PriorityError};
 pub use protect::Protection;
@@ -80,5 +84,5 @@ pub use tally::Counts;
 pub use task::Sleep;
 #[cfg(feature = "tokio")]
 pub use task::TokioSleep;
-pub use ticket::{Ticket, Times};
+pub use ticket::{Submitted, Ticket, Times};
 pub use trace::Trace;

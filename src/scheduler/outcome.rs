@@ -128,6 +128,53 @@ impl<F: fmt::Debug + fmt::Display> Error for OperationError<F> {
     }
 }
 
+/// An operation that the engine doesn't take.
+pub struct SubmitError<O> {
+    operation: Box<O>,
+    why: NotTaken,
+}
+
+impl<O> SubmitError<O> {
+    pub(super) fn new(operation: O, why: NotTaken) -> Self {
+        SubmitError {
+            operation: Box::new(operation),
+            why,
+        }
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn why(&self) -> NotTaken {
+        self.why
+    }
+
+    /// Whether as many wait as may, and none of them is less important.
+    #[must_use]
+    pub fn is_overloaded(&self) -> bool {
+        self.why == NotTaken::Overloaded
+    }
+
+    /// The operation.
+    #[must_use]
+    pub fn into_operation(self) -> O {
+        *self.operation
+    }
+}
+
+impl<O> fmt::Debug for SubmitError<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SubmitError").field(&self.why).finish()
+    }
+}
+
+impl<O> fmt::Display for SubmitError<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.why.fmt(f)
+    }
+}
+
+impl<O> Error for SubmitError<O> {}
+
 /// Why, and after how many attempts, the scheduler has ended an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rejection {

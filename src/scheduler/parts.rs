@@ -6,13 +6,13 @@
     reason = "only models get at these, and they show what they have seen"
 )]
 
-use super::engine::Shared;
 use super::gate;
 use super::lane::Lane;
 use super::outcome::Reason;
 use super::queue::Queue;
 use super::ready::Job;
 use super::record::{Ending, Work};
+use super::shared::Shared;
 use super::tally::{self, Counts};
 use super::ticket::Ticket;
 use crate::raw;

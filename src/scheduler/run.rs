@@ -7,13 +7,13 @@
 use super::body::{self, Attempt, Body};
 use super::claiming::{Claiming, pause};
 use super::current::{self, Around, Context};
-use super::engine::{Shared, Terms, admit};
 use super::local;
 use super::operation::Operation;
 use super::outcome::{NotTaken, OperationError, Reason, Rejection};
 use super::priority::Priority;
 use super::record::Ending;
 use super::retry::{Next, Situation};
+use super::shared::{Shared, Terms, admit};
 use std::time::Duration;
 
 impl Shared {

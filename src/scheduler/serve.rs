@@ -9,7 +9,6 @@
 use super::body::{self, Published, Step};
 use super::claiming::{Claiming, pause};
 use super::current;
-use super::engine::Shared;
 use super::lane::Lane;
 use super::outcome::Reason;
 use super::policy::Policy;
@@ -17,6 +16,7 @@ use super::priority::Priority;
 use super::queue::Queue;
 use super::record::{Verdict, Work};
 use super::retry::{Next, Situation};
+use super::shared::Shared;
 use super::status::State;
 use crate::raw::{Baton, HeldLane, quietly};
 use std::sync::Arc;

@@ -2,10 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::body::Body;
-use super::engine::{Shared, Submitted};
 use super::operation::Operation;
 use super::policy::Policy;
 use super::record::{Verdict, Work};
+use super::shared::Shared;
+use super::ticket::Submitted;
 use crate::raw::Batch;
 use std::collections::BTreeMap;
 use std::fmt;

@@ -7,11 +7,12 @@
 
 use super::body::{self, Attempt, Body};
 use super::claiming::{Claiming, pause};
-use super::engine::{Engine, Shared};
+use super::engine::Engine;
 use super::operation::Operation;
 use super::outcome::OperationError;
 use super::record::Ending;
 use super::retry::{Next, Situation};
+use super::shared::Shared;
 use super::ticket::Ticket;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};

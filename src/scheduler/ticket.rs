@@ -1,13 +1,15 @@
 //! What whoever has submitted an operation holds of it.
 #![forbid(unsafe_code)]
 
+use super::body::sealed;
 use super::class::Class;
 use super::current::{self, Around, Context};
-use super::engine::Shared;
 use super::id::OperationId;
-use super::outcome::{OperationError, Reason};
+use super::operation::Operation;
+use super::outcome::{OperationError, Reason, SubmitError};
 use super::priority::Priority;
 use super::record::{self, Promise, Verdict, Work};
+use super::shared::Shared;
 use super::status::{State, Status};
 use super::trace::Trace;
 use crate::cell::Entity;
@@ -248,6 +250,12 @@ impl<O, F> fmt::Debug for Ticket<O, F> {
             .finish_non_exhaustive()
     }
 }
+
+/// What submitting an operation gives: its ticket, or the operation back.
+pub type Submitted<B> = Result<
+    Ticket<<B as sealed::Body>::Output, <B as sealed::Body>::Error>,
+    SubmitError<Operation<B>>,
+>;
 
 /// When an operation was submitted, began for the first time, and ended, on the clock of its engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

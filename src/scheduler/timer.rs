@@ -4,8 +4,8 @@
 //! nobody does. An engine without threads has none for this either: whoever serves looks at the heap.
 #![forbid(unsafe_code)]
 
-use super::engine::Shared;
 use super::record::Work;
+use super::shared::Shared;
 use crate::raw::quietly;
 use crate::sync;
 use crate::sync::lock::Lock;
