@@ -81,6 +81,8 @@
 //! * `rayon`: `Store::par_update`.
 //! * `scheduler`: `Engine`, operations with classes and priorities.
 //! * `tokio`: `TokioSleep`, so that operations are tried again in tasks of tokio. With it comes `scheduler`.
+//! * `tracing`: `Engine::trace_events`. With it comes `scheduler`.
+//! * `metrics`: `Metrics::export`, for the facade of this name. With it comes `scheduler`.
 //!
 //! # Map
 //! ```text
@@ -120,11 +122,13 @@ pub use scheduler::TokioSleep;
 #[cfg(feature = "scheduler")]
 #[cfg_attr(docsrs, doc(cfg(feature = "scheduler")))]
 pub use scheduler::{
-    Body, Class, ClassError, ClassPolicy, Context, Counts, DelayError, Engine, EngineBuilder,
-    Hierarchy, HierarchyError, IllegalTransition, Next, NotTaken, Operation, OperationError,
-    OperationId, Panic, Policies, Policy, PolicyError, Priority, PriorityError, Protection, Reason,
-    Rejection, RetryPolicy, ShutDown, Situation, Sleep, Stage, State, Status, StillBusy,
-    SubmitError, Submitted, Targets, Ticket, Times, Trace,
+    About, Body, Class, ClassError, ClassPolicy, Context, Counts, DelayError, Engine,
+    EngineBuilder, Event, EventKind, EventKinds, Events, Failure, HandlerPriority, Hierarchy,
+    HierarchyError, IllegalTransition, KindMetrics, Listener, Metrics, Next, NotTaken, Operation,
+    OperationError, OperationId, Panic, Policies, Policy, PolicyError, Priority, PriorityError,
+    Protection, Reason, Rejection, RetryPolicy, ShutDown, Situation, Sleep, Spread, Stage, State,
+    Status, StillBusy, SubmitError, Submitted, Subscription, TargetId, TargetMetrics, Targets,
+    Ticket, Times, Trace, What,
 };
 pub use stamp::{ParseStampError, Stamp};
 #[cfg(feature = "store")]

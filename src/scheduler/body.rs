@@ -10,6 +10,7 @@ use crate::cell::{
     UpdateError, Updated,
 };
 use crate::raw::quietly;
+use crate::stamp::Stamp;
 use std::any::Any;
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,9 +29,18 @@ pub enum Attempt<O, F> {
     /// There was nothing to change.
     Unchanged(O),
     /// Somebody was faster.
-    Lost,
+    Lost(Option<Overtaken>),
     /// It is of no use to try again.
     Failed(OperationError<F>),
+}
+
+/// By what an attempt on one entity was overtaken.
+#[derive(Clone, Copy, Debug)]
+pub struct Overtaken {
+    /// The stamp that it was computed from, if it is known.
+    pub expected: Option<Stamp>,
+    /// The stamp that it found.
+    pub found: Stamp,
 }
 
 /// What came of one step of a fold.
@@ -46,6 +56,7 @@ pub enum Step {
 
 pub(super) mod sealed {
     use super::{Attempt, Fold, Step};
+    use crate::stamp::Stamp;
     use std::any::Any;
 
     /// See [`Body`](super::Body).
@@ -64,6 +75,11 @@ pub(super) mod sealed {
         #[inline]
         fn attempt_here(&self) -> Attempt<Self::Output, Self::Error> {
             self.attempt()
+        }
+
+        /// The stamp of what it gives, if that is one.
+        fn stamp(_output: &Self::Output) -> Option<Stamp> {
+            None
         }
 
         /// Whether there is a part that is done before, beside others. `merges`: whether changes are to be merged.
@@ -257,7 +273,12 @@ fn failed<O, T, E: Complaint, F>(error: UpdateError<T, F, E>) -> Attempt<O, F> {
         UpdateError::Invalid { error, .. } => OperationError::Invalid(error.into()),
         UpdateError::SelfConflict { .. } => OperationError::SelfConflict,
         UpdateError::VersionLimit => OperationError::VersionLimit,
-        UpdateError::Exhausted { .. } => return Attempt::Lost,
+        UpdateError::Exhausted { current, .. } => {
+            return Attempt::Lost(Some(Overtaken {
+                expected: None,
+                found: current.stamp(),
+            }));
+        }
     })
 }
 
@@ -268,13 +289,19 @@ fn commit<T: Send + Sync + 'static, E: Complaint, F>(
 ) -> Attempt<Snapshot<T>, F> {
     match entity.try_commit_on(base, value) {
         Ok(committed) => Attempt::Committed(committed.snapshot()),
-        Err(error) => match error.into_parts().2 {
-            Refusal::Invalid(complaint) => {
-                Attempt::Failed(OperationError::Invalid(complaint.into()))
+        Err(error) => {
+            let overtaken = Overtaken {
+                expected: Some(base.stamp()),
+                found: error.current().stamp(),
+            };
+            match error.into_parts().2 {
+                Refusal::Invalid(complaint) => {
+                    Attempt::Failed(OperationError::Invalid(complaint.into()))
+                }
+                Refusal::VersionLimit => Attempt::Failed(OperationError::VersionLimit),
+                _ => Attempt::Lost(Some(overtaken)),
             }
-            Refusal::VersionLimit => Attempt::Failed(OperationError::VersionLimit),
-            _ => Attempt::Lost,
-        },
+        }
     }
 }
 
@@ -297,6 +324,10 @@ where
 
     fn targets(&self) -> &[usize] {
         &self.target
+    }
+
+    fn stamp(output: &Snapshot<T>) -> Option<Stamp> {
+        Some(output.stamp())
     }
 
     fn attempt(&self) -> Attempt<Snapshot<T>, F> {
@@ -358,7 +389,7 @@ where
                 Attempt::Failed(OperationError::Refused(error))
             }
             Err(TransactionError::VersionLimit) => Attempt::Failed(OperationError::VersionLimit),
-            Err(_) => Attempt::Lost,
+            Err(_) => Attempt::Lost(None),
         }
     }
 }
@@ -403,6 +434,10 @@ where
 
     fn targets(&self) -> &[usize] {
         &self.target
+    }
+
+    fn stamp(output: &Snapshot<T>) -> Option<Stamp> {
+        Some(output.stamp())
     }
 
     fn attempt(&self) -> Attempt<Snapshot<T>, F> {
@@ -472,6 +507,10 @@ where
 
     fn targets(&self) -> &[usize] {
         &self.target
+    }
+
+    fn stamp(output: &Snapshot<T>) -> Option<Stamp> {
+        Some(output.stamp())
     }
 
     fn attempt(&self) -> Attempt<Snapshot<T>, F> {

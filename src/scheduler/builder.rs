@@ -24,6 +24,7 @@ use std::time::Duration;
 ///     .capacity(1_000)
 ///     .quantum(Duration::from_micros(100))
 ///     .share(16)
+///     .metrics(true)
 ///     .build();
 /// assert!(engine.is_clean());
 /// ```
@@ -41,6 +42,8 @@ impl Default for EngineBuilder {
             capacity: 65_536,
             quantum: Duration::from_micros(100),
             share: 0,
+            // Models count what they are about.
+            metrics: !cfg!(any(snapcell_model, snapcell_shuttle)),
         })
     }
 }
@@ -92,6 +95,13 @@ impl EngineBuilder {
     /// even if there is always something of priority 10. Default: 0, which is never.
     pub fn share(mut self, picks: u32) -> Self {
         self.0.share = picks;
+        self
+    }
+
+    /// Whether more than totals is counted: each kind of operation by itself, how long they take, and what is done in
+    /// each lane. See [`Metrics`](crate::Metrics). Default: yes.
+    pub fn metrics(mut self, metrics: bool) -> Self {
+        self.0.metrics = metrics;
         self
     }
 

@@ -5,8 +5,10 @@
 //! nobody waits for one who is gone, and no commit fails by a reservation.
 #![forbid(unsafe_code)]
 
+use super::account::tally::{Incident, Kind};
 use super::id::OperationId;
 use super::lane::Lane;
+use super::ledger::Ledger;
 use super::local;
 use super::priority::Priority;
 use super::reservation::Claim;
@@ -15,23 +17,33 @@ use super::shared::Shared;
 use crate::clock;
 use crate::sync;
 use crate::sync::sleep;
+use std::mem;
 use std::time::Duration;
 
 /// What an operation has to do with the reservation of its target: it may have one itself, and steps back for
 /// others. Dropping it gives the reservation back.
 pub(super) struct Claiming<'l> {
     lane: &'l Lane,
+    ledger: &'l Ledger,
+    kind: Kind,
     own: Option<Claim>,
+    /// Whether it has the reservation, as far as it knows; and whether it has stepped back for others.
+    is_taken: bool,
+    has_stepped_back: bool,
     /// How long it may still step back for others, in microseconds: one budget for an operation, as long as
     /// a reservation lasts.
     budget: u64,
 }
 
 impl<'l> Claiming<'l> {
-    pub(super) fn new(lane: &'l Lane) -> Self {
+    pub(super) fn new(lane: &'l Lane, ledger: &'l Ledger, kind: Kind) -> Self {
         Claiming {
             lane,
+            ledger,
+            kind,
             own: None,
+            is_taken: false,
+            has_stepped_back: false,
             budget: 0,
         }
     }
@@ -86,6 +98,9 @@ impl<'l> Claiming<'l> {
         // In short steps, since whoever has reserved it may be done long before.
         let step = left.clamp(1, longest).min(self.budget);
         self.budget -= step;
+        if !mem::replace(&mut self.has_stepped_back, true) {
+            self.ledger.tally.note(self.kind, Incident::SteppedBack);
+        }
         Some(Duration::from_micros(step))
     }
 
@@ -96,8 +111,12 @@ impl<'l> Claiming<'l> {
     }
 
     /// Reserves the target, unless somebody more important has.
-    pub(super) fn take(&self, shared: &Shared, own: &Claim) {
-        let _ = self.lane.reservation.try_take(own, micros(shared));
+    pub(super) fn take(&mut self, shared: &Shared, own: &Claim) {
+        if self.lane.reservation.try_take(own, micros(shared))
+            && !mem::replace(&mut self.is_taken, true)
+        {
+            self.ledger.tally.note(self.kind, Incident::Reserved);
+        }
     }
 
     /// The claim, which is made once, and again if the operation has become more important.
@@ -110,7 +129,7 @@ impl<'l> Claiming<'l> {
         let claim = match self.own {
             Some(own) if own.priority == priority => return own,
             Some(own) => {
-                self.lane.reservation.clear(&own);
+                self.give_back(&own);
                 Claim { priority, ..own }
             }
             None => {
@@ -127,12 +146,20 @@ impl<'l> Claiming<'l> {
         };
         *self.own.insert(claim)
     }
+
+    /// Gives the reservation back, if it has it, and notes if it was over before.
+    fn give_back(&mut self, own: &Claim) {
+        let was_left = self.lane.reservation.clear(own) && !own.is_over(self.ledger.now() / 1_000);
+        if mem::take(&mut self.is_taken) && !was_left {
+            self.ledger.tally.note(self.kind, Incident::Lapsed);
+        }
+    }
 }
 
 impl Drop for Claiming<'_> {
     fn drop(&mut self) {
-        if let Some(own) = &self.own {
-            self.lane.reservation.clear(own);
+        if let Some(own) = self.own {
+            self.give_back(&own);
         }
     }
 }

@@ -1,9 +1,12 @@
 //! The engine, as its users see it.
 #![forbid(unsafe_code)]
 
+use super::account::{
+    Counts, Event, EventKinds, Events, KindMetrics, Listener, Metrics, Subscription,
+};
 use super::body::Body;
 use super::builder::EngineBuilder;
-use super::class::Policies;
+use super::class::{ClassPolicy, Policies};
 use super::current;
 use super::lane::Lane;
 use super::operation::Operation;
@@ -11,11 +14,11 @@ use super::outcome::OperationError;
 use super::record::Work;
 use super::shared::Shared;
 use super::stage::Stage;
-use super::tally::Counts;
 use super::ticket::Submitted;
 use crate::cell::Entity;
 use crate::clock::{self};
 use std::cell::Cell;
+use std::cmp::Reverse;
 use std::fmt;
 use std::sync::Arc;
 use std::task::Waker;
@@ -204,6 +207,103 @@ impl Engine {
     /// [threads](EngineBuilder::workers) of their own; others don't need it.
     pub fn serve(&self) {
         while self.shared.serve_one() {}
+    }
+
+    /// What it has done, by kind of operation and by target: see [`Metrics`]. Without
+    /// [metrics](EngineBuilder::metrics) there are totals only.
+    ///
+    /// # Progress
+    /// Blocking: it adds up what each thread has counted, under a lock that a thread takes when it counts something for
+    /// the first time.
+    ///
+    /// # Examples
+    /// ```
+    /// use snapcell::{Engine, Entity, Operation};
+    ///
+    /// let engine = Engine::new();
+    /// let stock = Entity::new(10);
+    /// for _ in 0..10 {
+    ///     engine.submit(Operation::update(&stock, |n| n - 1).named("order"))?.wait()?;
+    /// }
+    /// let metrics = engine.metrics();
+    /// assert_eq!((metrics.counts.committed, metrics.adds_up()), (10, true));
+    /// assert_eq!((metrics.kinds[0].name.as_str(), metrics.kinds[0].first_tries), ("order", 10));
+    /// println!("{metrics}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        let ledger = &self.shared.ledger;
+        let policies = self.shared.policies.get();
+        let mut metrics = Metrics::default().with_lag(crate::cell::reclamation_lag());
+        for (kind, sums) in ledger.tally.read_all() {
+            metrics.counts.merge(&sums.counts);
+            let class = policies
+                .get(kind.class)
+                .map_or("unknown", ClassPolicy::name);
+            metrics.kinds.push(KindMetrics::new(class, kind, sums));
+        }
+        if ledger.tally.is_detailed() {
+            let lanes = self.shared.lanes.entries();
+            metrics.targets = lanes.iter().map(|(_, lane)| lane.metrics()).collect();
+            metrics.targets.sort_by_key(|target| Reverse(target.begun));
+        } else {
+            metrics.kinds.clear();
+        }
+        metrics.events_dropped = self.shared.handlers.dropped();
+        metrics.at = Duration::from_nanos(ledger.now());
+        metrics
+    }
+
+    /// Calls a closure for each event of these kinds, on a thread of its own. See
+    /// [`subscribe`](Engine::subscribe).
+    ///
+    /// # Examples
+    /// ```
+    /// use snapcell::{Engine, Entity, EventKind, Operation};
+    /// use std::sync::mpsc;
+    ///
+    /// let engine = Engine::new();
+    /// let (tell, told) = mpsc::channel();
+    /// let subscription = engine.on(EventKind::Failed, move |event| tell.send(event.to_string()).unwrap());
+    /// let stock = Entity::new(0_u32);
+    /// let order = Operation::try_update(&stock, |n: &u32| n.checked_sub(1).map(Some).ok_or("sold out"));
+    /// engine.run(&order.named("order")).unwrap_err();
+    /// assert_eq!(told.recv()?, "order operation 1, priority 5, has failed: its closure refused");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on(
+        &self,
+        kinds: impl Into<EventKinds>,
+        call: impl Fn(&Event) + Send + Sync + 'static,
+    ) -> Subscription {
+        self.subscribe(Listener::to(kinds), call)
+    }
+
+    /// Calls a closure for each event that the listener wants.
+    ///
+    /// No operation waits for it: events go into a ring of some 16 000, from which one thread takes them and calls all
+    /// handlers of the engine, in their order. What there is no room for is dropped, the oldest first, and
+    /// [counted](Subscription::dropped). A handler that panics is called again for the next event, and its panics are
+    /// [counted](Subscription::panics). A handler should not hold a handle of the engine, which would keep it for as
+    /// long as the handler is subscribed.
+    ///
+    /// In an engine without threads whoever serves calls the handlers.
+    pub fn subscribe(
+        &self,
+        listener: Listener,
+        call: impl Fn(&Event) + Send + Sync + 'static,
+    ) -> Subscription {
+        let shared = &self.shared;
+        let threads = shared.has_threads();
+        shared
+            .handlers
+            .subscribe(&shared.ledger.feed, listener, call, threads)
+    }
+
+    /// The events of these kinds from now on, in a ring of this size, to be fetched when it suits.
+    pub fn events(&self, kinds: impl Into<EventKinds>, capacity: usize) -> Events {
+        Events::new(&self.shared.ledger.feed, kinds.into(), capacity)
     }
 
     /// Whether nothing is left of what it has done: no operation under way, and no target reserved or with something

@@ -11,6 +11,7 @@
 //! An operation that was cancelled keeps its place until its lane comes by.
 #![forbid(unsafe_code)]
 
+use super::account::TargetMetrics;
 use super::priority::Priority;
 use super::queue::Queue;
 use super::record::Work;
@@ -38,6 +39,14 @@ pub(super) struct Lane {
     /// How many places are taken by operations of each priority, and how many of them are to go: see [`TO_GO`]. One
     /// word, so that the two agree.
     places: [AtomicU64; LEVELS],
+    /// Whether it counts the following.
+    is_counting: bool,
+    /// How many operations were begun in it. Only its holder writes this.
+    begun: AtomicU64,
+    /// How many attempts on its target lost, in it and beside it.
+    conflicts: AtomicU64,
+    /// How many waited at most.
+    most_waiting: AtomicUsize,
 }
 
 /// One that is to go, in the upper half of a word. The lower one counts places.
@@ -45,7 +54,7 @@ const TO_GO: u64 = 1 << 32;
 const HERE: u64 = TO_GO - 1;
 
 impl Lane {
-    pub(super) fn new(target: usize, engine: Weak<Shared>) -> Self {
+    pub(super) fn new(target: usize, engine: Weak<Shared>, is_counting: bool) -> Self {
         Lane {
             target,
             engine,
@@ -53,7 +62,37 @@ impl Lane {
             reservation: Reservation::new(),
             advertised: AtomicUsize::new(0),
             places: std::array::from_fn(|_| AtomicU64::new(0)),
+            is_counting,
+            begun: AtomicU64::new(0),
+            conflicts: AtomicU64::new(0),
+            most_waiting: AtomicUsize::new(0),
         }
+    }
+
+    /// Counts an operation that is begun. Only for the holder.
+    #[inline]
+    pub(super) fn note_begun(&self) {
+        if self.is_counting {
+            let begun = self.begun.load(site::GAUGE_LOAD);
+            self.begun.store(begun + 1, site::GAUGE_STORE);
+        }
+    }
+
+    /// Counts an attempt that lost.
+    pub(super) fn note_conflict(&self) {
+        if self.is_counting {
+            self.conflicts.fetch_add(1, site::GAUGE_ADD);
+        }
+    }
+
+    /// What was done in it.
+    pub(super) fn metrics(&self) -> TargetMetrics {
+        let mut metrics = TargetMetrics::new(self.target);
+        metrics.begun = self.begun.load(site::GAUGE_LOAD);
+        metrics.conflicts = self.conflicts.load(site::GAUGE_LOAD);
+        metrics.waiting = self.waiting() as u64;
+        metrics.most_waiting = self.most_waiting.load(site::GAUGE_LOAD) as u64;
+        metrics
     }
 
     /// Takes places for operations, if there are so many, or if one that is less important has one. `false`: there
@@ -62,7 +101,11 @@ impl Lane {
         let level = usize::from(priority.get());
         // First this, so that of several who come at the same time none misses the others.
         self.places[level].fetch_add(1, site::PLACE_COUNT);
-        if self.waiting() <= capacity {
+        let waiting = self.waiting();
+        if self.is_counting && waiting > self.most_waiting.load(site::GAUGE_LOAD) {
+            self.most_waiting.fetch_max(waiting, site::GAUGE_ADD);
+        }
+        if waiting <= capacity {
             return true;
         }
         let marks = |places| (places & HERE > 0).then(|| places - 1 + TO_GO);

@@ -1,10 +1,13 @@
-//! What is noted when an operation ends, and by which clock.
+//! What is noted when something happens to an operation, and by which clock.
 #![forbid(unsafe_code)]
 
+use super::account::event::{About, Event, EventKind, What};
+use super::account::feed::Feed;
+use super::account::tally::{Kind, Tally};
 use super::gate::Gate;
 use super::record::Ending;
-use super::tally::Tally;
 use crate::clock::Clock;
+use std::sync::Arc;
 
 /// See the header of this file.
 pub(super) struct Ledger {
@@ -12,14 +15,16 @@ pub(super) struct Ledger {
     /// How many operations are under way.
     pub(super) gate: Gate,
     pub(super) tally: Tally,
+    pub(super) feed: Arc<Feed>,
 }
 
 impl Ledger {
-    pub(super) fn new(clock: Clock) -> Self {
+    pub(super) fn new(clock: Clock, is_detailed: bool) -> Self {
         Ledger {
             clock,
             gate: Gate::new(),
-            tally: Tally::new(),
+            tally: Tally::new(is_detailed),
+            feed: Arc::new(Feed::new()),
         }
     }
 
@@ -31,8 +36,22 @@ impl Ledger {
 
     /// Notes an operation that has no record, at its end.
     #[inline]
-    pub(super) fn ended(&self, ending: Ending) {
-        self.tally.came_and_went(ending);
+    pub(super) fn ended(&self, kind: Kind, ending: Ending, lost: u32) {
+        self.tally.came_and_went(kind, ending, lost);
         self.gate.leave();
+    }
+
+    /// Tells whoever wants to know of such an event.
+    #[inline]
+    pub(super) fn tell(&self, kind: EventKind, event: impl FnOnce() -> (About, What)) {
+        if self.feed.wants(kind) {
+            self.tell_anyway(event);
+        }
+    }
+
+    #[cold]
+    fn tell_anyway(&self, event: impl FnOnce() -> (About, What)) {
+        let (about, what) = event();
+        self.feed.tell(Event::new(self.now(), Some(about), what));
     }
 }

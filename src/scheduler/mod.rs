@@ -21,7 +21,8 @@
 //! | `run` | how an operation is run beside its lane |
 //! | `timer` | who stays away before it is tried again |
 //! | `claiming` | how it deals with the reservation of its target |
-//! | `ledger`, `gate`, `tally` | how many are under way, and how they ended |
+//! | `ledger`, `gate` | how many are under way, and what is noted of them |
+//! | `account` | what happened: events, and figures that add up |
 //! | `shared` | how an operation is taken in, given its lane, and sent on its way |
 //! | `engine`, `builder` | the whole, and what it may be told |
 //! | `parts` | how models get at all this |
@@ -31,6 +32,7 @@
 //! | `hierarchy` | effective priorities, where parents are ids from outside |
 #![forbid(unsafe_code)]
 
+mod account;
 mod body;
 mod builder;
 mod claiming;
@@ -59,12 +61,15 @@ mod serve;
 mod shared;
 mod stage;
 mod status;
-mod tally;
 mod task;
 mod ticket;
 mod timer;
 mod trace;
 
+pub use account::{
+    About, Counts, Event, EventKind, EventKinds, Events, Failure, HandlerPriority, KindMetrics,
+    Listener, Metrics, Spread, Subscription, TargetId, TargetMetrics, What,
+};
 pub use body::{Body, Targets};
 pub use builder::EngineBuilder;
 pub use class::{Class, ClassError, ClassPolicy, Policies, PolicyError};
@@ -80,7 +85,6 @@ pub use protect::Protection;
 pub use retry::{DelayError, Next, RetryPolicy, Situation};
 pub use stage::Stage;
 pub use status::{IllegalTransition, State, Status};
-pub use tally::Counts;
 pub use task::Sleep;
 #[cfg(feature = "tokio")]
 pub use task::TokioSleep;

@@ -6,6 +6,9 @@
     reason = "only models get at these, and they show what they have seen"
 )]
 
+use super::account::Counts;
+use super::account::tally::{self, Kind, Life};
+use super::class::Class;
 use super::gate;
 use super::lane::Lane;
 use super::outcome::Reason;
@@ -13,7 +16,6 @@ use super::queue::Queue;
 use super::ready::Job;
 use super::record::{Ending, Work};
 use super::shared::Shared;
-use super::tally::{self, Counts};
 use super::ticket::Ticket;
 use crate::raw;
 use crate::sync::sleep;
@@ -210,21 +212,31 @@ impl<R> Answer<R> {
 /// Counts of operations that are all committed.
 pub struct Tally(tally::Tally);
 
+const KIND: Kind = Kind {
+    class: Class::NORMAL,
+    name: "",
+};
+
 impl Default for Tally {
     fn default() -> Self {
-        Tally(tally::Tally::new())
+        Tally(tally::Tally::new(false))
     }
 }
 
 impl Tally {
     /// Counts one that was submitted.
     pub fn submitted(&self) {
-        self.0.submitted();
+        self.0.submitted(KIND);
     }
 
     /// Counts one that has ended.
     pub fn ended(&self) {
-        self.0.ended(Ending::Committed);
+        let life = || Life {
+            lost: 0,
+            queueing: None,
+            latency: None,
+        };
+        self.0.ended(KIND, Ending::Committed, life);
     }
 
     /// The counts.
@@ -270,7 +282,8 @@ impl Gate {
 /// Claims an operation, in place of its lane.
 pub fn claim<O: 'static, F: 'static>(ticket: &Ticket<O, F>) -> bool {
     let work = work(ticket);
-    work.claim(work.status(), None, 0)
+    let engine = ticket.engine().expect("the model has its engine");
+    work.claim(work.status(), None, 0, &engine.ledger)
 }
 
 /// Runs an operation that was claimed.

@@ -119,7 +119,7 @@ impl Engine {
         match body::guarded(|| operation.body.attempt()) {
             Attempt::Committed(output) | Attempt::Unchanged(output) => Ok(output),
             Attempt::Failed(error) => Err(error),
-            Attempt::Lost => Err(OperationError::Rejected(Rejection {
+            Attempt::Lost(_) => Err(OperationError::Rejected(Rejection {
                 reason: Reason::Exhausted { retries: 0 },
                 priority,
                 attempts: 1,

@@ -12,8 +12,10 @@
 //! | its parent, when that one gets more important | its priority |
 #![forbid(unsafe_code)]
 
+use super::account::event::{About, EventKind, Failure, TargetId, What};
+use super::account::tally::{Incident, Kind, Life};
 use super::body::sealed::Body;
-use super::body::{self, Attempt, Fold, Step};
+use super::body::{self, Attempt, Fold, Overtaken, Step};
 use super::class::Class;
 use super::current::Running;
 use super::id::OperationId;
@@ -27,6 +29,7 @@ use super::trace::{self, Trace};
 use crate::cell::Entity;
 use crate::clock::Clock;
 use crate::raw::{Answer, Batch, Link, Linked, quietly};
+use crate::stamp::Stamp;
 use crate::sync::fault::{Fault, planted};
 use crate::sync::lock::Lock;
 use crate::sync::orderings::site;
@@ -60,6 +63,8 @@ pub(super) struct Header {
     /// When it began to run, and when it was done. 0: not yet.
     started: AtomicU64,
     ended: AtomicU64,
+    /// How many attempts it has lost. Only whoever runs it writes this.
+    lost: AtomicUsize,
     /// Where its lane counts it: its priority, or 0. Only whoever has the lane asks.
     counted: AtomicUsize,
     /// In which rows of its lane's queue it has an entry, a bit for each. Only whoever has the lane asks.
@@ -104,6 +109,7 @@ impl Header {
             own: AtomicU64::new(u64::from(birth.priority.get())),
             started: AtomicU64::new(0),
             ended: AtomicU64::new(0),
+            lost: AtomicUsize::new(0),
             counted: AtomicUsize::new(0),
             rows: AtomicUsize::new(0),
             link: Link::new(),
@@ -136,6 +142,25 @@ impl Header {
 
     pub(super) fn count(&self, level: usize) {
         self.counted.store(level, site::RECORD_STORE);
+    }
+
+    /// Which operations it is counted with.
+    #[inline]
+    pub(super) fn kind(&self) -> Kind {
+        Kind {
+            class: self.class,
+            name: self.name,
+        }
+    }
+
+    /// Its life, which has just ended.
+    fn life(&self) -> Life {
+        let (started, ended) = (self.started(), self.ended());
+        Life {
+            lost: self.lost.load(site::RECORD_LOAD) as u32,
+            queueing: (started != 0).then(|| started.saturating_sub(self.born)),
+            latency: Some(ended.saturating_sub(self.born)),
+        }
     }
 
     pub(super) fn started(&self) -> u64 {
@@ -223,6 +248,42 @@ pub(super) enum Ending {
     Cancelled,
 }
 
+impl Ending {
+    /// The kind of event that tells it.
+    #[inline]
+    pub(super) fn event(self) -> EventKind {
+        match self {
+            Ending::Committed | Ending::Unchanged => EventKind::Completed,
+            Ending::Failed => EventKind::Failed,
+            Ending::Rejected => EventKind::Rejected,
+            Ending::Cancelled => EventKind::Cancelled,
+        }
+    }
+}
+
+/// What is told of an operation that has ended so.
+pub(super) fn told_of<F>(
+    answer: Result<(Option<Stamp>, bool), &OperationError<F>>,
+    took: u64,
+) -> What {
+    match answer {
+        Ok((stamp, changed)) => What::Completed {
+            stamp,
+            changed,
+            took: Duration::from_nanos(took),
+        },
+        Err(error) => match error {
+            OperationError::Refused(_) => What::Failed(Failure::Refused),
+            OperationError::Invalid(_) => What::Failed(Failure::Invalid),
+            OperationError::Panicked(_) => What::Failed(Failure::Panicked),
+            OperationError::VersionLimit => What::Failed(Failure::VersionLimit),
+            OperationError::Rejected(why) => What::Rejected(*why),
+            OperationError::Cancelled => What::Cancelled,
+            _ => What::Failed(Failure::Stuck),
+        },
+    }
+}
+
 /// What the scheduler may make of an operation.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Verdict {
@@ -239,7 +300,13 @@ impl Linked for dyn Work {
 impl dyn Work {
     /// Claims it, whose status was that: from now on it is executing, and whoever claims it has to end it. `false`: it
     /// isn't pending any more, or not as important as `level` says.
-    pub(super) fn claim(&self, mut status: Status, level: Option<Priority>, now: u64) -> bool {
+    pub(super) fn claim(
+        &self,
+        mut status: Status,
+        level: Option<Priority>,
+        now: u64,
+        ledger: &Ledger,
+    ) -> bool {
         loop {
             let Ok(started) = status.start() else {
                 return planted(Fault::RunUnclaimed);
@@ -256,9 +323,49 @@ impl dyn Work {
         let started = &self.header().started;
         if started.load(site::RECORD_LOAD) == 0 {
             started.store(now.max(1), site::RECORD_STORE);
+            ledger.tell(EventKind::Started, || (self.about(), What::Started));
         }
         self.tell();
         true
+    }
+
+    /// What is told of it.
+    pub(super) fn about(&self) -> About {
+        let (header, status) = (self.header(), self.status());
+        About {
+            id: header.id,
+            name: header.name,
+            class: header.class,
+            priority: status.priority(),
+            own: header.own(),
+            target: TargetId(header.lane.target),
+            parent: header.parent.as_ref().map(|parent| parent.header().id),
+            root: self.root(),
+            retries: status.retries(),
+            budget: header.budget,
+        }
+    }
+
+    /// The outermost operation that it is part of, or itself.
+    pub(super) fn root(&self) -> OperationId {
+        let root = self.chain().last();
+        root.map_or(self.header().id, |root| root.header().id)
+    }
+
+    /// Somebody was faster than an attempt of it.
+    pub(super) fn lost(&self, overtaken: Option<Overtaken>, ledger: &Ledger) {
+        let header = self.header();
+        let lost = header.lost.load(site::RECORD_LOAD);
+        header.lost.store(lost + 1, site::RECORD_STORE);
+        header.lane.note_conflict();
+        ledger.tally.note(header.kind(), Incident::Conflict);
+        ledger.tell(EventKind::Conflict, || {
+            let what = What::Conflict {
+                expected: overtaken.and_then(|overtaken| overtaken.expected),
+                found: overtaken.map(|overtaken| overtaken.found),
+            };
+            (self.about(), what)
+        });
     }
 
     /// Changes its status by a transition, again if others were faster. `Err`: it is illegal.
@@ -460,7 +567,15 @@ impl<B: Body> Record<B> {
             .ended
             .store(ledger.now().max(1), site::RECORD_STORE);
         // Counted before anybody can learn of it, so that whoever has learned of it finds it counted.
-        ledger.tally.ended(ending);
+        ledger
+            .tally
+            .ended(self.header.kind(), ending, || self.header.life());
+        ledger.tell(ending.event(), || {
+            let changed = ending == Ending::Committed;
+            let answer = answer.as_ref().map(|output| (B::stamp(output), changed));
+            let took = self.header.ended().saturating_sub(self.header.born);
+            ((self as &dyn Work).about(), told_of(answer, took))
+        });
         let end = |status: Status| {
             let next = match ending {
                 Ending::Committed | Ending::Unchanged => status.succeed(),
@@ -488,7 +603,10 @@ impl<B: Body> Record<B> {
             Attempt::Committed(output) => (Ok(output), Ending::Committed),
             Attempt::Unchanged(output) => (Ok(output), Ending::Unchanged),
             Attempt::Failed(error) => (Err(error), Ending::Failed),
-            Attempt::Lost => return false,
+            Attempt::Lost(overtaken) => {
+                (self as &dyn Work).lost(overtaken, ledger);
+                return false;
+            }
         };
         self.settle(answer, ending, ledger);
         true
@@ -546,7 +664,7 @@ impl<B: Body> Work for Record<B> {
             Err(payload) => OperationError::Panicked(Panic::new(payload)),
         };
         // Unless somebody has ended it meanwhile.
-        if (self as &dyn Work).claim(self.status(), None, ledger.now()) {
+        if (self as &dyn Work).claim(self.status(), None, ledger.now(), ledger) {
             self.settle(Err(error), Ending::Failed, ledger);
         }
     }

@@ -92,6 +92,11 @@ impl Claim {
         GRACES * self.grace()
     }
 
+    /// Whether it is over by then, wherever it is.
+    pub(super) fn is_over(&self, now_us: u64) -> bool {
+        now_us.saturating_sub(self.start_us) >= self.span()
+    }
+
     /// The word of the claim. The same for its whole life: `now_us` is for a planted fault alone.
     fn word(&self, now_us: u64) -> Word {
         let start = if planted(Fault::RenewReservation) {
@@ -225,20 +230,20 @@ impl Reservation {
                 .is_ok()
     }
 
-    /// Gives the reservation back, if `claim` still holds it.
+    /// Gives the reservation back, if `claim` still holds it. Whether it did.
     ///
     /// # Progress
     /// Wait-free: one exchange, or none.
-    pub fn clear(&self, claim: &Claim) {
+    pub fn clear(&self, claim: &Claim) -> bool {
         if planted(Fault::ClearAnyReservation) {
             self.0.store(Word::FREE.0, site::RESERVATION_CLEAR);
-            return;
+            return true;
         }
         let own = claim.word(claim.start_us);
         // Only whoever put it there takes it out. If it is not there, somebody else has taken it over.
-        let _ = self
-            .0
-            .compare_exchange(own.0, Word::FREE.0, site::RESERVATION_CLEAR);
+        self.0
+            .compare_exchange(own.0, Word::FREE.0, site::RESERVATION_CLEAR)
+            .is_ok()
     }
 
     /// Whether somebody strictly more urgent than `own` holds the reservation, and for how many microseconds at most.

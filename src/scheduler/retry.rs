@@ -124,6 +124,15 @@ impl Next {
     pub const fn is_over(&self) -> bool {
         matches!(self, Next::Exhausted | Next::Expired)
     }
+
+    /// How long it stays away, not counting what it only spins.
+    #[must_use]
+    pub const fn delay(&self) -> Duration {
+        match *self {
+            Next::Wait(long) => long,
+            _ => Duration::ZERO,
+        }
+    }
 }
 
 /// A delay was asked for before the first attempt, which is no retry: they are counted from 1.

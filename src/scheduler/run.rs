@@ -4,16 +4,20 @@
 //! more important and has reserved the target, and may reserve it itself.
 #![forbid(unsafe_code)]
 
-use super::body::{self, Attempt, Body};
+use super::account::event::{About, EventKind, TargetId, What};
+use super::account::tally::{Incident, Kind};
+use super::body::{self, Attempt, Body, Overtaken};
 use super::claiming::{Claiming, pause};
 use super::current::{self, Around, Context};
+use super::id::OperationId;
 use super::local;
 use super::operation::Operation;
 use super::outcome::{NotTaken, OperationError, Reason, Rejection};
 use super::priority::Priority;
-use super::record::Ending;
+use super::record::{Ending, told_of};
 use super::retry::{Next, Situation};
 use super::shared::{Shared, Terms, admit};
+use std::cell::Cell;
 use std::time::Duration;
 
 impl Shared {
@@ -27,8 +31,8 @@ impl Shared {
         let _inside = visit.enter();
         if visit.is_free {
             match body::guarded(|| operation.body.attempt_here()) {
-                Attempt::Lost => self.ledger.tally.conflict(),
-                attempt => return visit.end(attempt),
+                Attempt::Lost(overtaken) => visit.lost(0, overtaken),
+                attempt => return visit.end(attempt, 0),
             }
         }
         visit.go_on(u32::from(visit.is_free))
@@ -64,14 +68,23 @@ impl Shared {
         }
         let parent = wish.parent(|| current);
         let inherited = parent.as_ref().map(Context::priority);
-        Ok(Visit {
+        let visit = Visit {
             shared: self,
             operation,
             target,
             priority: inherited.map_or(priority, |inherited| inherited.max(priority)),
             parent,
             is_free,
-        })
+            id: Cell::new(None),
+            begun: if self.ledger.feed.wants(EventKind::Completed) {
+                self.ledger.now()
+            } else {
+                0
+            },
+        };
+        self.ledger
+            .tell(EventKind::Started, || (visit.about(0), What::Started));
+        Ok(visit)
     }
 }
 
@@ -84,6 +97,10 @@ pub(super) struct Visit<'v, B> {
     parent: Option<Context>,
     /// Whether nobody has reserved the target, and this one won't for its first attempt.
     is_free: bool,
+    /// Its number, once it has needed one.
+    id: Cell<Option<OperationId>>,
+    /// When it began, if somebody wants to know.
+    begun: u64,
 }
 
 impl<B: Body> Visit<'_, B> {
@@ -97,20 +114,95 @@ impl<B: Body> Visit<'_, B> {
         current::enter(context, self.operation.body.targets())
     }
 
+    /// Which operations it is counted with.
+    #[inline(always)]
+    pub(super) fn kind(&self) -> Kind {
+        Kind {
+            class: self.operation.wish.class,
+            name: self.operation.wish.name,
+        }
+    }
+
+    /// Its number. Most never need one.
+    pub(super) fn id(&self) -> OperationId {
+        let id = self.id.get().unwrap_or_else(|| self.shared.next_id());
+        self.id.set(Some(id));
+        id
+    }
+
+    /// What is told of it.
+    #[cold]
+    fn about(&self, retries: u32) -> About {
+        let wish = &self.operation.wish;
+        let parent = self.parent.as_ref().and_then(|parent| parent.work.as_ref());
+        let id = self.id();
+        let budget = self.shared.terms(wish).map_or(0, |terms| terms.retries);
+        About {
+            id,
+            name: wish.name,
+            class: wish.class,
+            priority: self.priority,
+            own: wish.priority.unwrap_or(self.priority),
+            target: TargetId(self.target),
+            parent: parent.map(|parent| parent.header().id),
+            root: parent.map_or(id, |parent| parent.root()),
+            retries,
+            budget,
+        }
+    }
+
+    /// Somebody was faster than an attempt of it, which had lost so many before.
+    #[cold]
+    pub(super) fn lost(&self, retries: u32, overtaken: Option<Overtaken>) {
+        let ledger = &self.shared.ledger;
+        ledger.tally.note(self.kind(), Incident::Conflict);
+        self.shared.lane(self.target).note_conflict();
+        ledger.tell(EventKind::Conflict, || {
+            let what = What::Conflict {
+                expected: overtaken.and_then(|overtaken| overtaken.expected),
+                found: overtaken.map(|overtaken| overtaken.found),
+            };
+            (self.about(retries), what)
+        });
+    }
+
+    /// It is tried again for this time.
+    pub(super) fn tell_retry(&self, number: u32, budget: u32, next: Next) {
+        self.shared.ledger.tell(EventKind::Retry, || {
+            let what = What::Retry {
+                number,
+                budget,
+                delay: next.delay(),
+            };
+            (self.about(number), what)
+        });
+    }
+
     /// Notes what came of it.
     #[inline(always)]
     pub(super) fn end(
         &self,
         attempt: Attempt<B::Output, B::Error>,
+        lost: u32,
     ) -> Result<B::Output, OperationError<B::Error>> {
         let (result, ending) = match attempt {
             Attempt::Committed(output) => (Ok(output), Ending::Committed),
             Attempt::Unchanged(output) => (Ok(output), Ending::Unchanged),
             Attempt::Failed(error @ OperationError::Rejected(_)) => (Err(error), Ending::Rejected),
+            Attempt::Failed(OperationError::Cancelled) => {
+                (Err(OperationError::Cancelled), Ending::Cancelled)
+            }
             Attempt::Failed(error) => (Err(error), Ending::Failed),
-            Attempt::Lost => unreachable!("it goes on"),
+            Attempt::Lost(_) => unreachable!("it goes on"),
         };
-        self.shared.ledger.ended(ending);
+        let ledger = &self.shared.ledger;
+        ledger.tell(ending.event(), || {
+            let changed = ending == Ending::Committed;
+            let answer = result.as_ref().map(|output| (B::stamp(output), changed));
+            let took = ledger.now().saturating_sub(self.begun);
+            (self.about(lost), told_of(answer, took))
+        });
+        ledger.ended(self.kind(), ending, lost);
         result
     }
 
@@ -121,10 +213,10 @@ impl<B: Body> Visit<'_, B> {
         let terms = match shared.terms(&self.operation.wish) {
             Ok(terms) => terms,
             // Its class was changed meanwhile, and doesn't allow it any more. It was begun before that.
-            Err(why) => return self.end(Attempt::Failed(OperationError::NotTaken(why))),
+            Err(why) => return self.end(Attempt::Failed(OperationError::NotTaken(why)), lost),
         };
         let lane = shared.lane(self.target);
-        let mut claim = Claiming::new(&lane);
+        let mut claim = Claiming::new(&lane, &shared.ledger, self.kind());
         let begun = shared.ledger.now();
         loop {
             if lost > 0 {
@@ -138,15 +230,16 @@ impl<B: Body> Visit<'_, B> {
                     entropy: fastrand::u64(..),
                 });
                 if let Some(error) = self.over(&terms, next, lost) {
-                    return self.end(Attempt::Failed(error));
+                    return self.end(Attempt::Failed(error), lost);
                 }
+                self.tell_retry(lost, terms.retries, next);
                 pause(next);
             }
             let reserves = terms.retry.reserves(lost);
-            claim.respect(shared, || shared.next_id(), self.priority, reserves);
+            claim.respect(shared, || self.id(), self.priority, reserves);
             match body::guarded(|| self.operation.body.attempt_here()) {
-                Attempt::Lost => shared.ledger.tally.conflict(),
-                attempt => return self.end(attempt),
+                Attempt::Lost(overtaken) => self.lost(lost, overtaken),
+                attempt => return self.end(attempt, lost),
             }
             lost = lost.saturating_add(1);
         }

@@ -6,6 +6,8 @@
 //! lane idle.
 #![forbid(unsafe_code)]
 
+use super::account::event::{EventKind, What};
+use super::account::tally::Incident;
 use super::body::{self, Published, Step};
 use super::claiming::{Claiming, pause};
 use super::current;
@@ -231,7 +233,8 @@ impl Shared {
             let _ = work.end_pending(evicted, &self.ledger);
             return false;
         }
-        if work.claim(status, Some(level), now) {
+        if work.claim(status, Some(level), now, &self.ledger) {
+            lane.note_begun();
             return true;
         }
         // Its priority has changed just now. Whoever has changed it may have seen that it isn't in the queue, and
@@ -268,9 +271,9 @@ impl Shared {
             return self.run_folded(lane, held, work, fold, interval);
         }
         let higher = |held: &mut Held<'_>, priority: Priority| {
-            held.state().best().is_some_and(|best| best > priority)
+            held.state().best().filter(|best| *best > priority)
         };
-        let mut claim = Claiming::new(lane);
+        let mut claim = Claiming::new(lane, &self.ledger, work.header().kind());
         loop {
             // Nobody else is in the lane, but somebody may be beside it.
             let status = work.status();
@@ -293,9 +296,14 @@ impl Shared {
             self.admit(lane, held, news);
             // Who is more important goes first.
             let priority = work.status().priority();
-            if higher(held, priority)
+            if let Some(by) = higher(held, priority)
                 && let Ok(status) = work.change(|status| status.wait())
             {
+                let kind = work.header().kind();
+                self.ledger.tally.note(kind, Incident::Preempted);
+                let what = What::Preempted { by };
+                self.ledger
+                    .tell(EventKind::Preempted, || (work.about(), what));
                 if status.unwanted {
                     let _ = work.end_pending(Verdict::Cancelled, &self.ledger);
                 }
@@ -309,7 +317,10 @@ impl Shared {
     fn put_aside(self: &Arc<Self>, work: Arc<dyn Work>, long: Duration) {
         let budget = work.header().budget;
         match work.change(|status| status.retry(budget)) {
-            Ok(status) if !status.unwanted => self.come_back(work, long),
+            Ok(status) if !status.unwanted => {
+                self.tell_retry(&work, long);
+                self.come_back(work, long);
+            }
             Ok(_) => {
                 let _ = work.end_pending(Verdict::Cancelled, &self.ledger);
             }
@@ -323,11 +334,7 @@ impl Shared {
     /// Attempts an operation that was claimed. Whether it has ended.
     fn attempt(&self, work: &Arc<dyn Work>) -> bool {
         let inside = current::enter(self.context(work), work.targets());
-        let has_ended = work.attempt(inside, &self.ledger);
-        if !has_ended {
-            self.ledger.tally.conflict();
-        }
-        has_ended
+        work.attempt(inside, &self.ledger)
     }
 
     /// What its policy says after an attempt was lost.
@@ -366,8 +373,21 @@ impl Shared {
             work.end(Verdict::Cancelled, &self.ledger);
             return false;
         }
+        self.tell_retry(work, next.delay());
         pause(next);
         true
+    }
+
+    fn tell_retry(&self, work: &Arc<dyn Work>, delay: Duration) {
+        self.ledger.tell(EventKind::Retry, || {
+            let about = work.about();
+            let what = What::Retry {
+                number: about.retries,
+                budget: about.budget,
+                delay,
+            };
+            (about, what)
+        });
     }
 
     /// Runs several operations on one copy of the value, and publishes that by one commit.
@@ -408,7 +428,9 @@ impl Shared {
                 Published::Done => {
                     let is_commit = steps.iter().any(|step| matches!(step, Step::Changed));
                     if is_commit && group.len() > 1 {
-                        self.ledger.tally.fold();
+                        self.ledger
+                            .tally
+                            .note(group[0].header().kind(), Incident::Fold);
                     }
                     for (work, step) in group.iter().zip(steps) {
                         work.folded(&*fold, step, &self.ledger);
@@ -417,7 +439,9 @@ impl Shared {
                 }
                 Published::Lost => {
                     quietly(|| drop(steps));
-                    self.ledger.tally.conflict();
+                    for work in &group {
+                        work.lost(None, &self.ledger);
+                    }
                     let contention = group.len();
                     let next: Vec<_> = group
                         .iter()
@@ -458,7 +482,8 @@ impl Shared {
 
     /// Runs an operation that was claimed until it has ended; beside its lane, unless this thread has that.
     pub(super) fn run_alone(&self, work: &Arc<dyn Work>, beside: Option<&Lane>) {
-        let mut claim = beside.map(Claiming::new);
+        let kind = work.header().kind();
+        let mut claim = beside.map(|lane| Claiming::new(lane, &self.ledger, kind));
         loop {
             if let Some(claim) = &mut claim {
                 let status = work.status();
@@ -478,7 +503,7 @@ impl Shared {
     /// Runs an operation on this thread, in place of its lane, if it hasn't begun. Whether it was.
     pub(super) fn run_instead(&self, work: &Arc<dyn Work>) -> bool {
         let now = self.ledger.now();
-        if !work.claim(work.status(), None, now) {
+        if !work.claim(work.status(), None, now, &self.ledger) {
             return false;
         }
         let lane = work.header().lane.clone();

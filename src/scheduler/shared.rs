@@ -2,6 +2,8 @@
 //! its lane, and sent on its way, and who is called to serve.
 #![forbid(unsafe_code)]
 
+use super::account::handlers::Handlers;
+use super::account::tally::Kind;
 use super::body::Body;
 use super::class::{ClassPolicy, Policies};
 use super::current;
@@ -43,6 +45,7 @@ pub(super) struct Settings {
     pub(super) capacity: usize,
     pub(super) quantum: Duration,
     pub(super) share: u32,
+    pub(super) metrics: bool,
 }
 
 /// What the handles of an engine share with its threads and tickets.
@@ -52,6 +55,7 @@ pub(super) struct Shared {
     /// Itself, for its lanes.
     me: Weak<Shared>,
     pub(super) ledger: Ledger,
+    pub(super) handlers: Arc<Handlers>,
     pub(super) policies: Table<Policies>,
     /// The jobs of the pool.
     pub(super) jobs: Gate,
@@ -134,10 +138,13 @@ pub(super) fn admit(policy: &ClassPolicy, wish: Option<Priority>) -> Result<Prio
 
 impl Shared {
     pub(super) fn new(settings: Settings) -> Arc<Self> {
+        let ledger = Ledger::new(settings.clock, settings.metrics);
+        let handlers = Handlers::new(&ledger.feed);
         Arc::new_cyclic(|me| Shared {
             me: me.clone(),
             id: ENGINES.fetch_add(1, site::NUMBER),
-            ledger: Ledger::new(settings.clock),
+            ledger,
+            handlers,
             policies: Table::new(settings.policies),
             jobs: Gate::new(),
             called: Event::new(),
@@ -205,7 +212,13 @@ impl Shared {
         if is_crowded {
             self.let_lanes_go();
         }
-        let make = || Arc::new(Lane::new(target, self.me.clone()));
+        let make = || {
+            Arc::new(Lane::new(
+                target,
+                self.me.clone(),
+                self.ledger.tally.is_detailed(),
+            ))
+        };
         self.lanes.claim(&target, make, |_| false)
     }
 
@@ -256,8 +269,11 @@ impl Shared {
             self.ledger.gate.leave();
             return refuse(operation, NotTaken::Overloaded);
         }
-        self.ledger.tally.submitted();
         let Operation { body, wish } = operation;
+        self.ledger.tally.submitted(Kind {
+            class: wish.class,
+            name: wish.name,
+        });
         let birth = Birth {
             id: self.next_id(),
             class: wish.class,
@@ -409,6 +425,7 @@ impl Shared {
         let _serving = current::serve();
         if !self.has_threads() {
             self.bring_back(self.ledger.now());
+            let _ = self.handlers.call_all();
         }
         if let Some(lane) = self.ready.take_passed_over()
             && let Some(baton) = lane.inbox.resume()

@@ -10,8 +10,8 @@ use super::claiming::{Claiming, pause};
 use super::engine::Engine;
 use super::operation::Operation;
 use super::outcome::OperationError;
-use super::record::Ending;
 use super::retry::{Next, Situation};
+use super::run::Visit;
 use super::shared::Shared;
 use super::ticket::Ticket;
 use std::future::{Future, poll_fn};
@@ -138,10 +138,13 @@ impl Shared {
         operation: &Operation<B>,
         sleep: &S,
     ) -> Result<B::Output, OperationError<B::Error>> {
-        let visit = self.begin(operation)?;
-        let unended = Unended(self);
-        let lane = self.lane(visit.target);
-        let mut claim = Claiming::new(&lane);
+        let mut underway = Underway {
+            visit: self.begin(operation)?,
+            lost: 0,
+            has_ended: false,
+        };
+        let lane = self.lane(underway.visit.target);
+        let mut claim = Claiming::new(&lane, &self.ledger, underway.visit.kind());
         let begun = self.ledger.now();
         let mut lost = 0;
         let end = loop {
@@ -160,9 +163,10 @@ impl Shared {
                     contention: u32::try_from(lane.waiting()).unwrap_or(u32::MAX),
                     entropy: fastrand::u64(..),
                 });
-                if let Some(error) = visit.over(&terms, next, lost) {
+                if let Some(error) = underway.visit.over(&terms, next, lost) {
                     break Attempt::Failed(error);
                 }
+                underway.visit.tell_retry(lost, terms.retries, next);
                 match next {
                     Next::Wait(long) => sleep.sleep(long).await,
                     // For less than a timer would take.
@@ -171,7 +175,7 @@ impl Shared {
             }
             let reserves = terms.retry.reserves(lost);
             if reserves || !lane.reservation.is_free() {
-                let own = claim.own(self, || self.next_id(), visit.priority);
+                let own = claim.own(self, || underway.visit.id(), underway.visit.priority);
                 while let Some(step) = claim.step_back(self, &own, LONGEST_STEP) {
                     let before = self.ledger.now();
                     sleep.sleep(step).await;
@@ -187,20 +191,18 @@ impl Shared {
                 break Attempt::Failed(OperationError::Cancelled);
             }
             let attempt = {
-                let _inside = visit.enter();
+                let _inside = underway.visit.enter();
                 body::guarded(|| operation.body.attempt_here())
             };
             match attempt {
-                Attempt::Lost => self.ledger.tally.conflict(),
+                Attempt::Lost(overtaken) => underway.visit.lost(lost, overtaken),
                 attempt => break attempt,
             }
             lost = lost.saturating_add(1);
+            underway.lost = lost;
         };
-        if let Attempt::Failed(OperationError::Cancelled) = end {
-            return Err(OperationError::Cancelled);
-        }
-        std::mem::forget(unended);
-        visit.end(end)
+        underway.has_ended = true;
+        underway.visit.end(end, lost)
     }
 }
 
@@ -208,11 +210,18 @@ impl Shared {
 /// are no finer.
 const LONGEST_STEP: u64 = 1_000;
 
-/// An operation that is under way in a task. It is cancelled if this is dropped, with the future or by it.
-struct Unended<'e>(&'e Shared);
+/// An operation that is under way in a task. It is cancelled if this is dropped before it has ended.
+struct Underway<'o, B: Body> {
+    visit: Visit<'o, B>,
+    lost: u32,
+    has_ended: bool,
+}
 
-impl Drop for Unended<'_> {
+impl<B: Body> Drop for Underway<'_, B> {
     fn drop(&mut self) {
-        self.0.ledger.ended(Ending::Cancelled);
+        if !self.has_ended {
+            let cancelled = Attempt::Failed(OperationError::Cancelled);
+            let _ = self.visit.end(cancelled, self.lost);
+        }
     }
 }

@@ -264,6 +264,10 @@ sites! {
         "See TALLY_END.";
     TALLY_LOAD: Load Relaxed, pairs with "-", models [],
         "A count of this thread's own, or one that is read after TALLY_READ.";
+    EVENT_LOOK: Load Relaxed, pairs with "-", models [],
+        "Asks whether anybody listens, or whether nothing more will be told. Who has subscribed before an operation was submitted is seen by whoever runs it, since the lane orders the two; the end of a ring is seen after its readers' lock.";
+    EVENT_SET: Store Relaxed, pairs with "-", models [],
+        "See EVENT_LOOK.";
     NUMBER: ReadModifyWrite Relaxed, pairs with "-", models [],
         "Counts engines, or their operations: each number is given once.";
     GATE_ENTER: ReadModifyWrite Relaxed, pairs with "-", models [],

@@ -29,6 +29,11 @@ mod real {
             self.0.load_full()
         }
 
+        /// Looks at the value. Nobody waits for whoever looks.
+        pub(crate) fn look<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+            look(&self.0.load())
+        }
+
         /// The value, and whatever it will be.
         pub(crate) fn remember(&self) -> Remembered<T> {
             Remembered(Cache::new(self.0.clone()))
@@ -86,6 +91,10 @@ mod stand_in {
 
         pub(crate) fn get(&self) -> Arc<T> {
             Arc::clone(&self.lock())
+        }
+
+        pub(crate) fn look<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+            look(&self.get())
         }
 
         /// Here it is what it was: models replace no table.
