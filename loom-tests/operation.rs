@@ -7,7 +7,7 @@
 use crate::support::{Value, World, model, spawn};
 use snapcell::internals::parts::{self, Answer, Gate, Tally};
 use snapcell::{
-    Clock, Engine, Entity, Operation, OperationError, Priority, Snapshot, State, Ticket,
+    Clock, Engine, Entity, EventKind, Operation, OperationError, Priority, Snapshot, State, Ticket,
 };
 use std::convert::Infallible;
 use std::future::Future;
@@ -170,6 +170,44 @@ model! {
             }
         };
         ended(&engine, &entity, &result);
+        how.to_owned()
+    }
+}
+
+model! {
+    /// An operation ends while a task waits for events.
+    /// Invariant: the task gets the event at once, or when it is woken.
+    an_event_is_awaited {
+        bound: Some(3),
+        kills: [TellAfterWake],
+        outcomes: ["seen", "woken"],
+    }
+    |world| {
+        let (engine, entity) = (engine(), world.entity(0));
+        let events = engine.events(EventKind::Completed, 1);
+        let ticket = claimed(world, &engine, &entity);
+        let run = parts::Claimed::new(&ticket);
+        let other = spawn(move || run.run());
+        let task = Arc::new(Task::default());
+        let waker = Waker::from(Arc::clone(&task));
+        let mut next = Box::pin(events.next());
+        let first = next.as_mut().poll(&mut Context::from_waker(&waker));
+        other.join().unwrap();
+        let (event, how) = match first {
+            Poll::Ready(event) => (event, "seen"),
+            Poll::Pending => {
+                assert_eq!(task.0.load(SeqCst), 1, "it is woken once");
+                let second = next.as_mut().poll(&mut Context::from_waker(&waker));
+                let Poll::Ready(event) = second else {
+                    panic!("it was woken for nothing");
+                };
+                (event, "woken")
+            }
+        };
+        assert_eq!(event.and_then(|event| event.operation).map(|about| about.id), Some(ticket.id()));
+        drop(next);
+        assert_eq!((events.try_next(), events.dropped()), (None, 0));
+        ended(&engine, &entity, &ticket.wait());
         how.to_owned()
     }
 }

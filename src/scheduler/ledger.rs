@@ -45,13 +45,21 @@ impl Ledger {
     #[inline]
     pub(super) fn tell(&self, kind: EventKind, event: impl FnOnce() -> (About, What)) {
         if self.feed.wants(kind) {
-            self.tell_anyway(event);
+            self.tell_of(self.now(), event);
+        }
+    }
+
+    /// The same, of something that was then.
+    #[inline]
+    pub(super) fn tell_at(&self, at: u64, kind: EventKind, event: impl FnOnce() -> (About, What)) {
+        if self.feed.wants(kind) {
+            self.tell_of(at, event);
         }
     }
 
     #[cold]
-    fn tell_anyway(&self, event: impl FnOnce() -> (About, What)) {
+    fn tell_of(&self, at: u64, event: impl FnOnce() -> (About, What)) {
         let (about, what) = event();
-        self.feed.tell(Event::new(self.now(), Some(about), what));
+        self.feed.tell(Event::new(at, Some(about), what));
     }
 }

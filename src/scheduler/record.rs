@@ -323,7 +323,7 @@ impl dyn Work {
         let started = &self.header().started;
         if started.load(site::RECORD_LOAD) == 0 {
             started.store(now.max(1), site::RECORD_STORE);
-            ledger.tell(EventKind::Started, || (self.about(), What::Started));
+            ledger.tell_at(now, EventKind::Started, || (self.about(), What::Started));
         }
         self.tell();
         true
@@ -570,7 +570,7 @@ impl<B: Body> Record<B> {
         ledger
             .tally
             .ended(self.header.kind(), ending, || self.header.life());
-        ledger.tell(ending.event(), || {
+        ledger.tell_at(self.header.ended(), ending.event(), || {
             let changed = ending == Ending::Committed;
             let answer = answer.as_ref().map(|output| (B::stamp(output), changed));
             let took = self.header.ended().saturating_sub(self.header.born);

@@ -76,14 +76,15 @@ impl Shared {
             parent,
             is_free,
             id: Cell::new(None),
-            begun: if self.ledger.feed.wants(EventKind::Completed) {
+            begun: if self.ledger.feed.wants_any() {
                 self.ledger.now()
             } else {
                 0
             },
         };
-        self.ledger
-            .tell(EventKind::Started, || (visit.about(0), What::Started));
+        self.ledger.tell_at(visit.begun, EventKind::Started, || {
+            (visit.about(0), What::Started)
+        });
         Ok(visit)
     }
 }
@@ -196,12 +197,15 @@ impl<B: Body> Visit<'_, B> {
             Attempt::Lost(_) => unreachable!("it goes on"),
         };
         let ledger = &self.shared.ledger;
-        ledger.tell(ending.event(), || {
-            let changed = ending == Ending::Committed;
-            let answer = result.as_ref().map(|output| (B::stamp(output), changed));
-            let took = ledger.now().saturating_sub(self.begun);
-            (self.about(lost), told_of(answer, took))
-        });
+        if ledger.feed.wants(ending.event()) {
+            let now = ledger.now();
+            ledger.tell_at(now, ending.event(), || {
+                let changed = ending == Ending::Committed;
+                let answer = result.as_ref().map(|output| (B::stamp(output), changed));
+                let took = now.saturating_sub(self.begun);
+                (self.about(lost), told_of(answer, took))
+            });
+        }
         ledger.ended(self.kind(), ending, lost);
         result
     }

@@ -156,6 +156,8 @@ pub enum Fault {
     AwaitWithoutSecondLook,
     /// What was submitted is read before what has ended.
     ReadSubmittedFirst,
+    /// Whoever tells an event wakes those who wait for one, and tells it then.
+    TellAfterWake,
     /// The first transaction that is about to decide stops there for good.
     StopBeforeVerdict,
     /// The first thread that has recorded what it is about to replace stops there for good.
@@ -236,6 +238,7 @@ impl Fault {
         Fault::RunUnclaimed,
         Fault::AwaitWithoutSecondLook,
         Fault::ReadSubmittedFirst,
+        Fault::TellAfterWake,
     ];
     /// Those in the store, which is not in every build.
     pub const OF_STORE: &[Fault] = &[
@@ -258,6 +261,7 @@ impl Fault {
         Fault::RunUnclaimed,
         Fault::AwaitWithoutSecondLook,
         Fault::ReadSubmittedFirst,
+        Fault::TellAfterWake,
     ];
 }
 

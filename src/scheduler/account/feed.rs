@@ -9,6 +9,7 @@ use super::event::{Event, EventKind, EventKinds};
 use crate::clock;
 use crate::raw::quietly;
 use crate::sync::event::{Event as Readers, Listener as Listening};
+use crate::sync::fault::{Fault, planted};
 use crate::sync::lock::Lock;
 use crate::sync::orderings::site;
 use crate::sync::queue::Ring as Queue;
@@ -42,6 +43,12 @@ impl Feed {
     #[inline]
     pub(in super::super) fn wants(&self, kind: EventKind) -> bool {
         self.wanted.load(site::EVENT_LOOK) >> kind as usize & 1 == 1
+    }
+
+    /// Whether anybody wants to know of anything.
+    #[inline]
+    pub(in super::super) fn wants_any(&self) -> bool {
+        self.wanted.load(site::EVENT_LOOK) != 0
     }
 
     /// Tells whoever wants to know.
@@ -131,10 +138,15 @@ impl Ring {
     }
 
     fn push(&self, event: Event) {
+        if planted(Fault::TellAfterWake) {
+            self.wake();
+        }
         if self.queue.force_push(event).is_some() {
             self.dropped.fetch_add(1, site::GAUGE_ADD);
         }
-        self.wake();
+        if !planted(Fault::TellAfterWake) {
+            self.wake();
+        }
     }
 
     pub(super) fn pop(&self) -> Option<Event> {
