@@ -1302,7 +1302,7 @@ fn a_fold_that_somebody_outside_has_overtaken_is_run_again() {
     assert_eq!(runs.load(Ordering::Relaxed), 20);
     assert_eq!(entity.snapshot().stamp().version(), 11);
     let counts = conserved(&engine);
-    assert_eq!((counts.conflicts, counts.folds), (1, 1));
+    assert_eq!((counts.conflicts, counts.folds), (10, 1));
 }
 
 #[test]

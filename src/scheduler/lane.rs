@@ -39,6 +39,8 @@ pub(super) struct Lane {
     /// How many places are taken by operations of each priority, and how many of them are to go: see [`TO_GO`]. One
     /// word, so that the two agree.
     places: [AtomicU64; LEVELS],
+    /// How often it was said that one is to go, less how often one went. A hint where to look.
+    to_go: AtomicUsize,
     /// Whether it counts the following.
     is_counting: bool,
     /// How many operations were begun in it. Only its holder writes this.
@@ -62,6 +64,7 @@ impl Lane {
             reservation: Reservation::new(),
             advertised: AtomicUsize::new(0),
             places: std::array::from_fn(|_| AtomicU64::new(0)),
+            to_go: AtomicUsize::new(0),
             is_counting,
             begun: AtomicU64::new(0),
             conflicts: AtomicU64::new(0),
@@ -110,6 +113,7 @@ impl Lane {
         }
         let marks = |places| (places & HERE > 0).then(|| places - 1 + TO_GO);
         if (1..level).any(|lower| self.change(lower, marks).is_some()) {
+            self.to_go.fetch_add(1, site::PLACE_COUNT);
             return true;
         }
         let _ = self.leave_at(level);
@@ -160,7 +164,16 @@ impl Lane {
     }
 
     /// One that has to go, the youngest of the least important first. Only for the holder.
+    #[inline]
     pub(super) fn evict(&self, queue: &mut Queue) -> Option<Arc<dyn Work>> {
+        if self.to_go.load(site::PLACE_LOAD) == 0 {
+            return None;
+        }
+        self.find_one_to_go(queue)
+    }
+
+    #[cold]
+    fn find_one_to_go(&self, queue: &mut Queue) -> Option<Arc<dyn Work>> {
         for level in 1..LEVELS {
             while self.places[level].load(site::PLACE_LOAD) >= TO_GO {
                 let priority = Priority::new(level as u8).expect("a level for each");
@@ -175,6 +188,7 @@ impl Lane {
                 }
                 header.count(0);
                 let _ = self.change(level, |places| places.checked_sub(TO_GO));
+                self.to_go.fetch_sub(1, site::PLACE_COUNT);
                 return Some(work);
             }
         }
@@ -189,7 +203,11 @@ impl Lane {
         };
         let found = self.change(level, leaves);
         debug_assert!(found.is_some(), "it is counted there");
-        found.is_some_and(|found| found & HERE > 0)
+        let has_place = found.is_some_and(|found| found & HERE > 0);
+        if !has_place {
+            self.to_go.fetch_sub(1, site::PLACE_COUNT);
+        }
+        has_place
     }
 
     /// Changes the places of a level, unless there is nothing to change. What they were.

@@ -33,6 +33,12 @@ struct Entry {
     work: Arc<dyn Work>,
 }
 
+impl Entry {
+    fn is_younger_than(&self, other: &Entry) -> bool {
+        (self.born, self.id) > (other.born, other.id)
+    }
+}
+
 /// How the order is made.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Order {
@@ -67,25 +73,37 @@ impl Queue {
         if !enter(&entry, index) {
             return;
         }
+        self.filled |= 1 << index;
+        let entries = &mut self.rows[index];
+        if let Some(last) = entries.back() {
+            if last.is_younger_than(&entry) {
+                return self.insert_before(entry, index);
+            }
+            if last.expires > entry.expires {
+                self.impatient = self.impatient.min(entry.expires);
+            }
+        }
+        entries.push_back(entry);
+    }
+
+    /// Puts an operation, which comes back, before those that are younger.
+    #[cold]
+    fn insert_before(&mut self, entry: Entry, index: usize) {
         let entries = &mut self.rows[index];
         let younger = entries
             .iter()
             .rev()
-            .take_while(|other| (other.born, other.id) > (entry.born, entry.id))
+            .take_while(|other| other.is_younger_than(&entry))
             .count();
         let place = entries.len() - younger;
-        let is_patient = |other: &Entry| other.expires <= entry.expires;
-        if !place
-            .checked_sub(1)
-            .is_none_or(|before| is_patient(&entries[before]))
-        {
+        let before = place.checked_sub(1).map(|before| entries[before].expires);
+        if before.is_some_and(|before| before > entry.expires) {
             self.impatient = self.impatient.min(entry.expires);
-        } else if younger > 0 {
+        } else {
             // It may be more patient than those behind it.
             self.impatient = 0;
         }
         entries.insert(place, entry);
-        self.filled |= 1 << index;
     }
 
     pub(super) fn is_empty(&self) -> bool {
