@@ -322,6 +322,39 @@ const TARGETS: &[Target] = &[
         More(40.0, "snapcell update"),
     ),
     target(
+        "what metrics add to that, ns",
+        scheduler("alone"),
+        ("snapcell run, one operation", "operation"),
+        More(10.0, "snapcell run, without metrics"),
+    ),
+    target(
+        "what metrics add to what is submitted, ns",
+        scheduler("alone"),
+        ("snapcell stream, served here", "operation"),
+        More(10.0, "snapcell stream, served here, without metrics"),
+    ),
+    target(
+        "what a listener adds, ns",
+        scheduler("alone"),
+        ("snapcell run, each end into a ring", "operation"),
+        More(60.0, "snapcell run, one operation"),
+    ),
+    target(
+        "what a listener adds, ns",
+        scheduler("alone"),
+        ("snapcell run, each end to a handler", "operation"),
+        More(60.0, "snapcell run, one operation"),
+    ),
+    target(
+        "what a listener adds to what is submitted, ns",
+        scheduler("alone"),
+        (
+            "snapcell stream, served here, each end into a ring",
+            "operation",
+        ),
+        More(60.0, "snapcell stream, served here"),
+    ),
+    target(
         "in order",
         scheduler("in order, 1 target, 1 submitter"),
         IN_ORDER,
@@ -393,6 +426,12 @@ const TARGETS: &[Target] = &[
         scheduler("brutality, 3 000 000 operations"),
         ("snapcell stage of 100, 1 thread", "commits"),
         AtLeast(2.0),
+    ),
+    target(
+        "brutality with everything on, M/s",
+        scheduler("brutality, 3 000 000 operations"),
+        ("snapcell submit, 1 thread, a handler", "commits"),
+        AtLeast(1.5),
     ),
     // 600 operations a second is 100 %.
     target(

@@ -4,9 +4,11 @@ use super::{WORKERS, metric};
 use crate::results::{Better, Case, Metric};
 use crate::runner::{self, Contender, Gate, Plan, Sample, now, together};
 use crate::table;
-use snapcell::{Engine, Entity, Operation, Priority, Snapshot, Ticket};
+use snapcell::{Engine, Entity, EventKinds, Operation, Priority, Snapshot, Ticket};
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use workload::{Operation as Drawn, Priority as Rank, Target, User};
 
@@ -39,6 +41,8 @@ const CHECKED: u32 = 10_000;
 #[derive(Clone, Copy)]
 enum Way {
     Submitted,
+    /// And each end is told to a handler.
+    Told,
     Staged,
     Updates,
 }
@@ -49,6 +53,7 @@ const BARE: &str = "snapcell update, 2 threads";
 const ROWS: &[(&str, Way, u32)] = &[
     ("snapcell submit, 1 thread", Way::Submitted, 1),
     ("snapcell submit, 2 threads", Way::Submitted, 2),
+    ("snapcell submit, 1 thread, a handler", Way::Told, 1),
     ("snapcell stage of 100, 1 thread", Way::Staged, 1),
     (BARE, Way::Updates, 2),
 ];
@@ -80,6 +85,11 @@ pub(super) fn case(plan: &Plan) -> Case {
 
 fn run(way: Way, threads: u32, operations: u32) -> Result<Sample, String> {
     let engine = Engine::builder().workers(WORKERS).build();
+    let told = Arc::new(AtomicU64::new(0));
+    let handler = matches!(way, Way::Told).then(|| {
+        let told = told.clone();
+        engine.on(EventKinds::ENDS, move |_| _ = told.fetch_add(1, Relaxed))
+    });
     let targets: Vec<_> = (0..TARGETS).map(|_| Entity::new(Target::new())).collect();
     let worker = |thread: u32| {
         let (engine, targets) = (&engine, &targets);
@@ -90,7 +100,7 @@ fn run(way: Way, threads: u32, operations: u32) -> Result<Sample, String> {
             let begun = now();
             let hits = match way {
                 Way::Updates => update(targets, thread, drawn),
-                Way::Submitted => submit(engine, targets, thread, drawn),
+                Way::Submitted | Way::Told => submit(engine, targets, thread, drawn),
                 Way::Staged => stage(engine, targets, thread, drawn),
             };
             (hits, begun, now())
@@ -100,6 +110,11 @@ fn run(way: Way, threads: u32, operations: u32) -> Result<Sample, String> {
     let counts = super::settled(&engine)?;
     let hits: u64 = done.iter().map(|(hits, ..)| hits).sum();
     add_up(&targets, operations, hits)?;
+    let metrics = engine.metrics();
+    if !matches!(way, Way::Updates) && !metrics.adds_up() {
+        return Err(metrics.to_string());
+    }
+    drop(handler);
     let begun = done.iter().map(|(_, begun, _)| *begun).min();
     let ended = done.iter().map(|(.., ended)| *ended).max();
     let elapsed = Option::zip(ended, begun).map(|(ended, begun): (Instant, _)| ended - begun);
