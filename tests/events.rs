@@ -629,3 +629,13 @@ fn events_of_many_threads_add_up() {
     assert!(metrics.adds_up(), "{metrics}");
     assert_eq!(metrics.counts, counts);
 }
+
+#[test]
+fn what_listens_and_what_is_told_crosses_threads() {
+    fn is_shared<T: Send + Sync>() {}
+    is_shared::<Event>();
+    is_shared::<Events>();
+    is_shared::<Listener>();
+    is_shared::<snapcell::Subscription>();
+    is_shared::<snapcell::Metrics>();
+}
