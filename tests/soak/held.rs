@@ -3,7 +3,7 @@
 use super::books::{About, Ending, Outcome, Refusal, ending_of, told};
 use super::seen::Mechanism;
 use super::street::{House, Street};
-use snapcell::{Entity, OperationError, Priority, Ticket, Trace};
+use snapcell::{Entity, OperationError, Priority, State, Ticket, Trace};
 use std::time::Duration;
 
 /// A ticket, what it is about, and the house of its engine.
@@ -17,6 +17,7 @@ pub(crate) struct Held<O, F> {
 pub(crate) trait Holding: Send {
     fn cancel(&self) -> bool;
     fn set_priority(&self, priority: Priority);
+    fn has_begun(&self) -> bool;
     fn is_done(&self) -> bool;
     /// Waits for it, and writes into the books how it has ended.
     fn settle(self: Box<Self>, street: &Street);
@@ -82,6 +83,10 @@ impl<O: Outcome, F: Error> Holding for Held<O, F> {
 
     fn set_priority(&self, priority: Priority) {
         self.ticket.set_priority(priority);
+    }
+
+    fn has_begun(&self) -> bool {
+        self.ticket.status().state() != State::Pending
     }
 
     fn is_done(&self) -> bool {

@@ -7,6 +7,7 @@ use super::seen::Mechanism;
 use super::street::{ROOMS, Street, UNTOLD};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
 use std::time::Duration;
 
 /// Operations inside of one.
@@ -21,6 +22,9 @@ pub(crate) struct Nest {
 
 /// So deep operations are in each other.
 const DEPTH: usize = 3;
+
+/// So often somebody looks whether an operation has begun before waiting for it.
+const LOOKS: usize = 100;
 
 impl Nest {
     /// For an operation on that room, or on a guest, inside of those that are busy.
@@ -77,6 +81,12 @@ impl Nest {
         seen.note(Mechanism::Nested);
         if house != self.house {
             seen.note(Mechanism::NestedElsewhere);
+        }
+        // Where somebody else runs it already, who waits can't run it instead.
+        let mut looks = if dice.percent(30) { LOOKS } else { 0 };
+        while looks > 0 && !held.has_begun() {
+            thread::yield_now();
+            looks -= 1;
         }
         if dice.percent(30) {
             let time = Duration::from_micros(dice.below(30) as u64);
