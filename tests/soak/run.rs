@@ -25,8 +25,8 @@ const BLOCK: u64 = 4_000_000;
 /// ended.
 const GROWTH: u64 = 8 * 1024;
 /// And where many commits are asked for: while a thread that is under a guard doesn't get its turn, nothing is freed,
-/// and others commit a million times. Of what every commit left behind a quarter of a byte would be noticed in 10⁹.
-const GROWTH_OF_MANY: u64 = 256 * 1024;
+/// and others commit a million times. Of what every commit left behind half a byte would be noticed in 10⁹.
+const GROWTH_OF_MANY: u64 = 512 * 1024;
 
 /// Runs it.
 ///
