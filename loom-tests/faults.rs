@@ -142,6 +142,7 @@ const OF_SCHEDULER: &[&Model] = &[
     &crate::operation::cancel_reject_complete::MODEL,
     &crate::operation::complete_against_wait::MODEL,
     &crate::operation::complete_against_a_thread::MODEL,
+    &crate::operation::an_event_is_awaited::MODEL,
     &crate::operation::opened_again::MODEL,
     &crate::operation::an_answer_is_taken::MODEL,
     &crate::operation::who_sees_the_end_finds_it_counted::MODEL,

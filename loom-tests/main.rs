@@ -28,7 +28,10 @@
 //! | `lane` | what is put into a lane, and who has it (feature `scheduler`) |
 //! | `operation` | how operations end, and who learns of it (feature `scheduler`) |
 //! | `faults` | the replay |
+//! | `support/alone` | each model in a process of its own |
 
+#[path = "support/alone.rs"]
+mod alone;
 mod closure;
 mod commit;
 mod count;

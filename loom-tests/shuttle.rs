@@ -5,6 +5,9 @@
 //! test, and prints the seed of a schedule that fails; in other builds the file is empty.
 #![cfg(snapcell_shuttle)]
 
+#[path = "support/alone.rs"]
+mod alone;
+
 use shuttle::rand::Rng;
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::thread;
