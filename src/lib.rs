@@ -122,13 +122,15 @@ pub use scheduler::TokioSleep;
 #[cfg(feature = "scheduler")]
 #[cfg_attr(docsrs, doc(cfg(feature = "scheduler")))]
 pub use scheduler::{
-    About, Body, Class, ClassError, ClassPolicy, Context, Counts, DelayError, Engine,
-    EngineBuilder, Event, EventKind, EventKinds, Events, Failure, HandlerPriority, Hierarchy,
-    HierarchyError, IllegalTransition, KindMetrics, Listener, Metrics, Next, NotTaken, Operation,
-    OperationError, OperationId, Panic, Policies, Policy, PolicyError, Priority, PriorityError,
-    Protection, Reason, Rejection, RetryPolicy, ShutDown, Situation, Sleep, Spread, Stage, State,
-    Status, StillBusy, SubmitError, Submitted, Subscription, TargetId, TargetMetrics, Targets,
-    Ticket, Times, Trace, What,
+    About, Body, ChainError, Class, ClassError, ClassPolicy, CleanUpError, Cleaned, Context,
+    Counts, DelayError, DryRun, Engine, EngineBuilder, Event, EventKind, EventKinds, Events,
+    Failure, Finding, HandlerPriority, Health, HealthState, Hierarchy, HierarchyError,
+    IllegalTransition, KindMetrics, Listener, Measured, Metrics, Next, NoRegistry, NotTaken,
+    Operation, OperationError, OperationId, Operations, Panic, Policies, Policy, PolicyError,
+    Priority, PriorityError, Protection, Query, Reason, Rejection, Resolved, RetryPolicy, ShutDown,
+    Situation, Sleep, Spread, Stage, State, Statistics, Status, StillBusy, Stuck, StuckOperation,
+    SubmitError, Submitted, Subscription, TargetId, TargetMetrics, Targets, Thresholds, Ticket,
+    Times, Trace, What,
 };
 pub use stamp::{ParseStampError, Stamp};
 #[cfg(feature = "store")]

@@ -24,6 +24,7 @@ use std::time::Duration;
 ///     .capacity(1_000)
 ///     .quantum(Duration::from_micros(100))
 ///     .share(16)
+///     .registry(10_000)
 ///     .metrics(true)
 ///     .build();
 /// assert!(engine.is_clean());
@@ -42,6 +43,7 @@ impl Default for EngineBuilder {
             capacity: 65_536,
             quantum: Duration::from_micros(100),
             share: 0,
+            registry: None,
             // Models count what they are about.
             metrics: !cfg!(any(snapcell_model, snapcell_shuttle)),
         })
@@ -95,6 +97,18 @@ impl EngineBuilder {
     /// even if there is always something of priority 10. Default: 0, which is never.
     pub fn share(mut self, picks: u32) -> Self {
         self.0.share = picks;
+        self
+    }
+
+    /// Keeps a registry of operations, for [`Engine::operations`] and [`Engine::resolve`]: of those that haven't ended,
+    /// and of so many that have. When more have ended the oldest are let go of; exactly these below 1 024, and
+    /// about these from there on. Default: none.
+    ///
+    /// It costs each operation that is submitted 300 to 500 ns (2-core AMD EPYC that others used as well, 26 November
+    /// 2026; 800 where 100 000 are kept), and a row that is kept some 400 bytes. A row keeps neither the closure nor the
+    /// entity alive.
+    pub fn registry(mut self, kept: usize) -> Self {
+        self.0.registry = Some(kept);
         self
     }
 

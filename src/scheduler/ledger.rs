@@ -3,6 +3,7 @@
 
 use super::account::event::{About, Event, EventKind, What};
 use super::account::feed::Feed;
+use super::account::registry::Registry;
 use super::account::tally::{Kind, Tally};
 use super::gate::Gate;
 use super::record::Ending;
@@ -16,15 +17,18 @@ pub(super) struct Ledger {
     pub(super) gate: Gate,
     pub(super) tally: Tally,
     pub(super) feed: Arc<Feed>,
+    /// What is known of each operation, if that is wanted.
+    pub(super) registry: Option<Registry>,
 }
 
 impl Ledger {
-    pub(super) fn new(clock: Clock, is_detailed: bool) -> Self {
+    pub(super) fn new(clock: Clock, is_detailed: bool, registry: Option<Registry>) -> Self {
         Ledger {
             clock,
             gate: Gate::new(),
             tally: Tally::new(is_detailed),
             feed: Arc::new(Feed::new()),
+            registry,
         }
     }
 

@@ -67,8 +67,10 @@ mod timer;
 mod trace;
 
 pub use account::{
-    About, Counts, Event, EventKind, EventKinds, Events, Failure, HandlerPriority, KindMetrics,
-    Listener, Metrics, Spread, Subscription, TargetId, TargetMetrics, What,
+    About, ChainError, CleanUpError, Cleaned, Counts, DryRun, Event, EventKind, EventKinds, Events,
+    Failure, Finding, HandlerPriority, Health, HealthState, KindMetrics, Listener, Measured,
+    Metrics, NoRegistry, Operations, Query, Resolved, Spread, Statistics, Stuck, StuckOperation,
+    Subscription, TargetId, TargetMetrics, Thresholds, What,
 };
 pub use body::{Body, Targets};
 pub use builder::EngineBuilder;

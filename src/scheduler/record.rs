@@ -56,6 +56,9 @@ pub(super) struct Header {
     pub(super) retry: RetryPolicy,
     pub(super) lane: Arc<Lane>,
     pub(super) parent: Option<Arc<dyn Work>>,
+    /// The outermost operation of the same engine that it is part of, or itself; and of how many it is part.
+    pub(super) root: OperationId,
+    pub(super) depth: u32,
     /// What others see of it, if it is traced.
     pub(super) trace: Option<Entity<Trace>>,
     /// Its own priority, which it has when nobody lends it a higher one.
@@ -105,6 +108,8 @@ impl Header {
             retry: birth.retry,
             lane: birth.lane,
             parent: birth.parent,
+            root: birth.id,
+            depth: 0,
             trace: None,
             own: AtomicU64::new(u64::from(birth.priority.get())),
             started: AtomicU64::new(0),
@@ -116,10 +121,20 @@ impl Header {
             children: Lock::new(Vec::new()),
             waker: Lock::new(None),
         };
+        if let Some(parent) = header.parent_here().map(|parent| parent.header()) {
+            (header.root, header.depth) = (parent.root, parent.depth.saturating_add(1));
+        }
         header.trace = birth
             .traced
             .map(|clock| trace::begin(&header, status, clock));
         header
+    }
+
+    /// What it is part of, if that belongs to the same engine: ids are unique only there.
+    pub(super) fn parent_here(&self) -> Option<&Arc<dyn Work>> {
+        let engine = &self.lane.engine;
+        let parent = self.parent.as_ref();
+        parent.filter(|parent| Weak::ptr_eq(&parent.header().lane.engine, engine))
     }
 
     /// Its own priority.
@@ -587,6 +602,9 @@ impl<B: Body> Record<B> {
             next.unwrap_or(status)
         };
         self.header.tell_end(|| end(self.status()));
+        if let Some(registry) = &ledger.registry {
+            registry.end(Trace::of(&self.header, end(self.status())));
+        }
         let settled = self
             .answer
             .settle(answer, |bits| end(Status::unpack(bits)).pack());

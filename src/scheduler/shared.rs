@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::account::handlers::Handlers;
+use super::account::registry::Registry;
 use super::account::tally::Kind;
 use super::body::Body;
 use super::class::{ClassPolicy, Policies};
@@ -46,6 +47,8 @@ pub(super) struct Settings {
     pub(super) quantum: Duration,
     pub(super) share: u32,
     pub(super) metrics: bool,
+    /// How many operations that have ended are kept in a registry, if there is to be one.
+    pub(super) registry: Option<usize>,
 }
 
 /// What the handles of an engine share with its threads and tickets.
@@ -138,7 +141,11 @@ pub(super) fn admit(policy: &ClassPolicy, wish: Option<Priority>) -> Result<Prio
 
 impl Shared {
     pub(super) fn new(settings: Settings) -> Arc<Self> {
-        let ledger = Ledger::new(settings.clock, settings.metrics);
+        let ledger = Ledger::new(
+            settings.clock,
+            settings.metrics,
+            settings.registry.map(Registry::new),
+        );
         let handlers = Handlers::new(&ledger.feed);
         Arc::new_cyclic(|me| Shared {
             me: me.clone(),
@@ -291,6 +298,10 @@ impl Shared {
         };
         let record = Record::new(birth, body);
         record.header().count(usize::from(priority.get()));
+        if let Some(registry) = &self.ledger.registry {
+            let work: Arc<dyn Work> = record.clone();
+            registry.begin(&work);
+        }
         Ok(Ticket { work: record })
     }
 

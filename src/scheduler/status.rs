@@ -16,7 +16,7 @@ use super::priority::Priority;
 use std::fmt;
 
 /// Where an operation is on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum State {
     /// It waits for its turn.

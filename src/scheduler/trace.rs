@@ -8,6 +8,7 @@
 //! the operation finds its end in the trace. Nothing comes after the end.
 #![forbid(unsafe_code)]
 
+use super::account::TargetId;
 use super::class::Class;
 use super::id::OperationId;
 use super::priority::Priority;
@@ -52,11 +53,23 @@ pub struct Trace {
     pub retries: u32,
     /// When it was submitted, began and ended.
     pub times: Times,
+    /// Its target; if it has several, the one by whose lane it goes.
+    pub target: TargetId,
+    /// What it is part of, if that was submitted to the same engine.
+    pub parent: Option<OperationId>,
+    /// The outermost operation of its engine that it is part of, or itself.
+    pub root: OperationId,
+    /// Of how many operations of its engine it is part.
+    pub depth: u32,
+    /// How often it may be tried again.
+    pub budget: u32,
+    /// Its own priority.
+    pub own: Priority,
 }
 
 impl Trace {
     /// What is to be told of an operation of this status.
-    fn of(header: &Header, status: Status) -> Self {
+    pub(super) fn of(header: &Header, status: Status) -> Self {
         Trace {
             id: header.id,
             name: header.name,
@@ -65,7 +78,24 @@ impl Trace {
             priority: status.priority(),
             retries: status.retries(),
             times: header.times(),
+            target: TargetId(header.lane.target),
+            parent: header.parent_here().map(|parent| parent.header().id),
+            root: header.root,
+            depth: header.depth,
+            budget: header.budget,
+            own: header.own(),
         }
+    }
+
+    /// What there is to tell of an operation now.
+    pub(super) fn now(work: &dyn Work) -> Self {
+        let status = work.status();
+        let mut now = Trace::of(work.header(), status);
+        if !status.state().is_final() {
+            // It has one a moment before its status tells.
+            now.times.ended = None;
+        }
+        now
     }
 }
 

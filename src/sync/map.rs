@@ -7,10 +7,6 @@
 use std::hash::Hash;
 
 /// How keys are hashed: by a seed of each map's own, so that nobody can choose keys that collide.
-#[cfg(any(
-    feature = "store",
-    not(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle))
-))]
 pub(crate) type Hashing = foldhash::fast::RandomState;
 
 #[cfg(not(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle)))]
