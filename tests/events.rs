@@ -10,7 +10,7 @@ use conserved::conserved;
 use snapcell::{
     Class, Clock, Engine, Entity, Event, EventKind, EventKinds, Events, Failure, HandlerPriority,
     Listener, ManualClock, Operation, OperationError, Policy, Priority, Reason, RetryPolicy, Stamp,
-    TargetId, What,
+    TargetId, Thresholds, What,
 };
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -259,6 +259,59 @@ fn a_conflict_among_four_rejects_those_that_lost_to_the_critical_one() {
         .collect();
     assert_eq!(ids, [normal.id(), low.id()]);
     critical.wait().unwrap();
+}
+
+/// The same, asked for when the conflict is there: acceptance case 24 as the reference has it, by its default handler.
+#[test]
+fn a_conflict_can_be_resolved_when_it_is_told() {
+    let engine = Engine::builder().workers(0).registry(100).build();
+    let entity = Entity::new(0);
+    let submit = |priority| {
+        let add = Operation::update(&entity, |n| n + 1).priority(priority);
+        engine.submit(add).unwrap()
+    };
+    let rejected = engine.events(EventKind::Rejected, 100);
+    let conflicts = engine.events(EventKind::Conflict, 100);
+    let has_conflict = overtaken(&entity, 1).priority(Priority::CRITICAL);
+    let first = engine.submit(has_conflict).unwrap();
+    engine.serve();
+    let (normal, critical, low) = (
+        submit(Priority::NORMAL),
+        submit(Priority::CRITICAL),
+        submit(Priority::LOW),
+    );
+    let about = conflicts.try_next().unwrap().operation.unwrap();
+    assert_eq!(
+        (about.id, about.target),
+        (first.id(), TargetId::of(&entity))
+    );
+    let _ = engine.resolve(&entity).unwrap();
+    let ids: Vec<_> = all(&rejected)
+        .iter()
+        .map(|event| event.operation.unwrap().id)
+        .collect();
+    assert_eq!(ids, [normal.id(), low.id()]);
+    engine.serve();
+    critical.wait().unwrap();
+}
+
+#[test]
+fn what_health_finds_is_told() {
+    let engine = Engine::builder().workers(0).build();
+    let events = engine.events(EventKind::Alert | EventKind::ReclamationStalled, 100);
+    let entity = Entity::new(0);
+    let _ticket = engine
+        .submit(Operation::update(&entity, |n| n + 1))
+        .unwrap();
+    let limits = Thresholds::new()
+        .lag_bytes(usize::MAX)
+        .lag_nodes(usize::MAX);
+    let _ = engine.health(&limits);
+    assert!(events.is_empty());
+    let _ = engine.health(&limits.waiting(0));
+    let what: Vec<_> = all(&events).into_iter().map(|event| event.what).collect();
+    assert_eq!(what, [What::Alert("too many operations wait")]);
+    engine.serve();
 }
 
 #[test]

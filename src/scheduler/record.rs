@@ -354,17 +354,11 @@ impl dyn Work {
             priority: status.priority(),
             own: header.own(),
             target: TargetId(header.lane.target),
-            parent: header.parent.as_ref().map(|parent| parent.header().id),
-            root: self.root(),
+            parent: header.parent_here().map(|parent| parent.header().id),
+            root: header.root,
             retries: status.retries(),
             budget: header.budget,
         }
-    }
-
-    /// The outermost operation that it is part of, or itself.
-    pub(super) fn root(&self) -> OperationId {
-        let root = self.chain().last();
-        root.map_or(self.header().id, |root| root.header().id)
     }
 
     /// Somebody was faster than an attempt of it.
@@ -585,12 +579,6 @@ impl<B: Body> Record<B> {
         ledger
             .tally
             .ended(self.header.kind(), ending, || self.header.life());
-        ledger.tell_at(self.header.ended(), ending.event(), || {
-            let changed = ending == Ending::Committed;
-            let answer = answer.as_ref().map(|output| (B::stamp(output), changed));
-            let took = self.header.ended().saturating_sub(self.header.born);
-            ((self as &dyn Work).about(), told_of(answer, took))
-        });
         let end = |status: Status| {
             let next = match ending {
                 Ending::Committed | Ending::Unchanged => status.succeed(),
@@ -601,10 +589,17 @@ impl<B: Body> Record<B> {
             // What the scheduler ends may be in its last state already.
             next.unwrap_or(status)
         };
-        self.header.tell_end(|| end(self.status()));
+        // Whoever hears of its end finds it wherever it is kept.
         if let Some(registry) = &ledger.registry {
             registry.end(Trace::of(&self.header, end(self.status())));
         }
+        self.header.tell_end(|| end(self.status()));
+        ledger.tell_at(self.header.ended(), ending.event(), || {
+            let changed = ending == Ending::Committed;
+            let answer = answer.as_ref().map(|output| (B::stamp(output), changed));
+            let took = self.header.ended().saturating_sub(self.header.born);
+            ((self as &dyn Work).about(), told_of(answer, took))
+        });
         let settled = self
             .answer
             .settle(answer, |bits| end(Status::unpack(bits)).pack());

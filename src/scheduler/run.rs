@@ -136,6 +136,9 @@ impl<B: Body> Visit<'_, B> {
     fn about(&self, retries: u32) -> About {
         let wish = &self.operation.wish;
         let parent = self.parent.as_ref().and_then(|parent| parent.work.as_ref());
+        let parent = parent.map(|parent| parent.header());
+        // Ids are unique in an engine.
+        let parent = parent.filter(|parent| self.shared.is_that_of(&parent.lane));
         let id = self.id();
         let budget = self.shared.terms(wish).map_or(0, |terms| terms.retries);
         About {
@@ -145,8 +148,8 @@ impl<B: Body> Visit<'_, B> {
             priority: self.priority,
             own: wish.priority.unwrap_or(self.priority),
             target: TargetId(self.target),
-            parent: parent.map(|parent| parent.header().id),
-            root: parent.map_or(id, |parent| parent.root()),
+            parent: parent.map(|parent| parent.id),
+            root: parent.map_or(id, |parent| parent.root),
             retries,
             budget,
         }

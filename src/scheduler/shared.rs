@@ -197,6 +197,11 @@ impl Shared {
         OperationId(self.ids.fetch_add(1, site::NUMBER))
     }
 
+    /// Whether a lane is this engine's.
+    pub(super) fn is_that_of(&self, lane: &Lane) -> bool {
+        Weak::ptr_eq(&lane.engine, &self.me)
+    }
+
     /// The lane of an entity.
     pub(super) fn lane(&self, target: usize) -> Arc<Lane> {
         local::with(self, |local| local.lane(self, target).clone())

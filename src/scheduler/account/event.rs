@@ -39,6 +39,15 @@ impl Event {
         }
     }
 
+    /// One that is about no operation.
+    pub(super) fn at(at: Duration, what: What) -> Self {
+        Event {
+            at,
+            operation: None,
+            what,
+        }
+    }
+
     /// Of which kind it is.
     #[must_use]
     pub fn kind(&self) -> EventKind {
@@ -72,9 +81,9 @@ pub struct About {
     pub own: Priority,
     /// Its target; if it has several, the one by whose lane it went.
     pub target: TargetId,
-    /// What it is part of, if that was submitted.
+    /// What it is part of, if that was submitted to the same engine.
     pub parent: Option<OperationId>,
-    /// The outermost operation that it is part of, or itself.
+    /// The outermost operation of the same engine that it is part of, or itself.
     pub root: OperationId,
     /// How often it was tried again.
     pub retries: u32,

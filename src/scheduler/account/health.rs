@@ -6,6 +6,7 @@
 
 use super::super::engine::Engine;
 use super::super::status::State;
+use super::event::{Event, What};
 use super::query::Operations;
 use super::registry::Among;
 use crate::cell::{Lag, reclamation_lag};
@@ -361,7 +362,8 @@ impl fmt::Display for Health {
 }
 
 impl Engine {
-    /// Looks whether the engine is well.
+    /// Looks whether the engine is well. Each finding is told as an [event](crate::Event), an
+    /// [alert](crate::What::Alert) or a [stalled reclamation](crate::What::ReclamationStalled), each time.
     ///
     /// # Complexity
     /// It looks at all lanes, at all threads that have ever used the engine or committed, and, with a registry, at all
@@ -406,6 +408,15 @@ impl Engine {
             lag: reclamation_lag(),
         };
         let findings = thresholds.compare(&measured);
+        for finding in &findings {
+            let what = match finding {
+                Finding::Lag(lag) => What::ReclamationStalled(*lag),
+                other => What::Alert(other.what()),
+            };
+            if shared.ledger.feed.wants(what.kind()) {
+                shared.ledger.feed.tell(Event::at(at, what));
+            }
+        }
         let worst = findings.iter().map(Finding::state).max();
         Health {
             at,
