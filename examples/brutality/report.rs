@@ -1,63 +1,87 @@
 //! The account of a run: one structure, printed as text or as JSON.
 //!
-//! The sections are those of the original's final report, without its two faults: no figure is
-//! derived from others where it can be counted, and the verdict follows from the laws.
+//! The sections are those of the original's final reports, and what these lack. No figure is derived from others where it
+//! can be counted, and the verdict follows from the laws.
 
-mod text;
+pub(crate) mod compare;
+pub(crate) mod json;
+pub(crate) mod plot;
+pub(crate) mod text;
 
-use crate::args::Arguments;
-use crate::checks::{self, Law, drawn, records};
-use crate::run::{Counts, End, Record, Run};
-use crate::workload::{Kind, Operation, Priority};
+use crate::args::{Arguments, Policy};
+use crate::books::{Books, End, Entry, Sums, Way, Why};
+use crate::clock::nanoseconds;
+use crate::laws::{self, Law};
+use crate::mix::Check;
+use crate::run::Run;
+use clap::ValueEnum;
+use compare::Comparison;
 use serde::Serialize;
+use snapcell::{Policies, Protection};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::num::NonZero;
 use std::thread;
+use std::time::Duration;
 
 /// Everything there is to say about a run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     settings: Settings,
     performance: Performance,
-    conflicts: Conflicts,
-    priorities: Vec<Group>,
+    attempts: Attempts,
+    classes: Vec<Group>,
     kinds: Vec<Group>,
+    ways: Vec<Group>,
     targets: Vec<TargetRow>,
-    /// The fewest commits of a target over the most.
-    fairness: f64,
+    /// The fewest commits of a target over the most; and of a submitter.
+    target_fairness: f64,
+    submitter_fairness: f64,
     memory: Memory,
     mechanisms: Vec<Mechanism>,
+    scenarios: Vec<Check>,
     laws: Vec<Law>,
     /// Rounds with less work, that no conflict occurred in.
     earlier_rounds: Vec<Round>,
-    reference: Reference,
-    /// The first error that was no conflict, if there was one.
-    failure: Option<String>,
+    comparison: Option<Comparison>,
+    /// What was wrong, in the first few cases.
+    complaints: Vec<String>,
     pub(crate) verdict: String,
     pub(crate) exit_code: u8,
 }
 
 #[derive(Debug, Serialize)]
 struct Settings {
-    operations: u32,
+    mix: String,
+    policy: String,
+    backoff: String,
+    operations: Option<u32>,
+    duration_ns: Option<u64>,
+    rate: Option<u32>,
     targets: u32,
-    threads: u32,
-    cores: usize,
     batch: u32,
+    threads: u32,
+    workers: u32,
+    cores: usize,
     work_ns: u64,
+    beside_percent: u32,
+    capacity: u32,
+    retries_structural: u32,
     retries_normal: u32,
-    retries_high: u32,
-    retries_critical: u32,
+    retries_low: u32,
     seed: u64,
 }
 
 #[derive(Debug, Serialize)]
 struct Performance {
+    handed_out: u64,
+    not_taken: u64,
     submitted: u64,
     succeeded: u64,
     committed: u64,
     unchanged: u64,
     rejected: u64,
+    rejected_why: BTreeMap<&'static str, u64>,
     failed: u64,
     cancelled: u64,
     unfinished: u64,
@@ -66,73 +90,76 @@ struct Performance {
     elapsed_ns: u64,
     submissions_per_second: f64,
     commits_per_second: f64,
-    threads_that_took_part: usize,
     latency_ns: Times,
     queueing_ns: Times,
 }
 
 #[derive(Debug, Serialize)]
-struct Conflicts {
+struct Attempts {
     attempts: u64,
-    conflicts: u64,
-    /// Lost attempts of operations that committed in the end.
+    /// Those that lost to another commit.
+    lost: u64,
+    /// Of operations that succeeded in the end, and of others.
     absorbed: u64,
-    /// Lost attempts of operations that were rejected.
     in_vain: u64,
-    /// Operations whose conflict reached the caller: the rejected ones.
+    /// Operations whose conflict reached the caller: their budget was used up.
     escaped: u64,
+    /// What closures met by themselves, and tried again.
+    met_by_closures: u64,
     first_tries: u64,
     /// Lost attempts over attempts.
-    wasted_work: f64,
-    histogram: Vec<Bucket>,
-    /// Time between attempts, all threads together; `None` where the crate's own loop waited.
-    backing_off_ns: Option<u64>,
-}
-
-/// Operations that ended after so many attempts.
-#[derive(Debug, Serialize)]
-struct Bucket {
-    from: u32,
-    to: Option<u32>,
-    operations: u64,
+    wasted_attempts: f64,
+    /// The time that closures ran, all threads together; and that part of it that came to nothing.
+    worked_ns: u64,
+    wasted_ns: u64,
+    merges: u64,
+    /// Commits that published several operations together.
+    folds: u64,
+    /// Operations by the number of their retries.
+    retries: BTreeMap<u32, u64>,
 }
 
 /// Operations that have something in common.
 #[derive(Debug, Serialize)]
 struct Group {
-    name: &'static str,
+    name: String,
     submitted: u64,
     committed: u64,
+    unchanged: u64,
     rejected: u64,
-    conflicts: u64,
+    failed: u64,
+    lost_attempts: u64,
     first_tries: u64,
     mean_attempts: f64,
     most_attempts: u32,
+    queueing_ns: Times,
     latency_ns: Times,
 }
 
 #[derive(Debug, Serialize)]
 struct TargetRow {
-    hits: u64,
-    total: u64,
-    last_user_thread: u32,
-    last_user_operation: u32,
-    modifications: u64,
     version: u64,
-    history_length: usize,
-    conflicts: u64,
+    submitted: u64,
+    committed: u64,
     rejected: u64,
+    lost_attempts: u64,
+    queueing_p95_ns: u64,
+    state: String,
 }
 
 #[derive(Debug, Serialize)]
 struct Memory {
-    /// Of the whole process, the records of this program included.
+    /// Of the whole process, the books of this program included.
     peak_rss_bytes: Option<u64>,
     values_made: u64,
     values_freed_during_run: u64,
     lag_nodes: usize,
     lag_bytes: usize,
     lag_nodes_after_all: usize,
+    values_left_after_all: u64,
+    operations_left_in_lanes: usize,
+    operations_in_flight: u64,
+    engine_is_clean: bool,
 }
 
 /// Something that a run may or may not bring about. If it doesn't, the run says nothing about it.
@@ -151,27 +178,8 @@ pub(crate) struct Round {
     conflicts: u64,
 }
 
-/// What the original measured with its own settings: the same operations, targets and batches, 5 ms
-/// of work, 2 cores, one process of coroutines.
-#[derive(Debug, Serialize)]
-struct Reference {
-    submitted: u64,
-    committed: u64,
-    commits_per_second: f64,
-    occ_conflicts: u64,
-    peak_rss_bytes: u64,
-}
-
-const REFERENCE: Reference = Reference {
-    submitted: 27_600,
-    committed: 828,
-    commits_per_second: 19.4,
-    occ_conflicts: 0,
-    peak_rss_bytes: 82_000_000,
-};
-
 /// What times were like, in nanoseconds.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Times {
     mean: u64,
     p50: u64,
@@ -183,30 +191,44 @@ struct Times {
 impl Report {
     /// Sums a run up, and checks it.
     pub(crate) fn new(arguments: &Arguments, run: &Run, earlier: &[Round]) -> Self {
-        let counts = run
-            .tallies
-            .iter()
-            .fold(Counts::default(), |sum, tally| sum.plus(&tally.counts));
-        let laws = checks::check(arguments, run, &counts);
-        let mechanisms = mechanisms(arguments, run, &counts);
-        let targets = targets(arguments, run);
-        let commits = || targets.iter().map(|target| target.modifications);
-        let fairness = ratio(commits().min().unwrap_or(0), commits().max().unwrap_or(0));
-        let (verdict, exit_code) = verdict(&laws, &mechanisms, &counts);
+        let books = &run.books;
+        let laws = laws::check(arguments, run);
+        let performance = Performance::new(run);
+        let attempts = Attempts::new(run);
+        let mechanisms = mechanisms(arguments, run, &attempts);
+        let targets = targets(run);
+        let memory = Memory::new(run);
+        let commits = targets.iter().map(|target| target.committed);
+        let target_fairness = fairness(commits);
+        let (verdict, exit_code) = verdict(&laws, &mechanisms, &performance, &attempts);
+        let comparison = arguments.compare.then(|| {
+            let succeeded = run.checks.iter().filter(|check| check.holds).count();
+            Comparison::new(
+                arguments,
+                &performance,
+                &attempts,
+                &memory,
+                (succeeded, run.checks.len()),
+            )
+        });
+        let complaints = books.complaints.iter().chain(&run.outcome.complaints);
         Report {
             settings: Settings::new(arguments),
-            performance: Performance::new(run, &counts),
-            conflicts: Conflicts::new(arguments, run, &counts),
-            priorities: priorities(arguments, run),
-            kinds: kinds(arguments, run),
-            fairness,
+            classes: classes(books),
+            kinds: kinds(run),
+            ways: ways(books),
+            target_fairness,
+            submitter_fairness: submitter_fairness(books),
+            complaints: complaints.cloned().collect(),
+            scenarios: run.checks.clone(),
+            earlier_rounds: earlier.to_vec(),
+            performance,
+            attempts,
             targets,
-            memory: Memory::new(run),
+            memory,
             mechanisms,
             laws,
-            earlier_rounds: earlier.to_vec(),
-            reference: REFERENCE,
-            failure: run.tallies.iter().find_map(|tally| tally.failure.clone()),
+            comparison,
             verdict,
             exit_code,
         }
@@ -226,191 +248,277 @@ impl Report {
         Round {
             work_ns: self.settings.work_ns,
             committed: self.performance.committed,
-            conflicts: self.conflicts.conflicts,
+            conflicts: self.attempts.conflicts(),
         }
     }
+}
+
+/// As it is written on the command line.
+fn name_of(value: &impl ValueEnum) -> String {
+    value
+        .to_possible_value()
+        .map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 impl Settings {
     fn new(arguments: &Arguments) -> Self {
         Settings {
-            operations: arguments.operations,
-            targets: arguments.targets,
+            mix: name_of(&arguments.mix),
+            policy: name_of(&arguments.policy),
+            backoff: name_of(&arguments.backoff),
+            operations: arguments.is_counted().then(|| arguments.operations()),
+            duration_ns: arguments.duration.map(nanoseconds),
+            rate: arguments.rate,
+            targets: arguments.targets(),
+            batch: arguments.batch(),
             threads: arguments.threads,
+            workers: arguments.workers(),
             cores: thread::available_parallelism().map_or(1, NonZero::get),
-            batch: arguments.batch,
-            work_ns: arguments.work.as_nanos() as u64,
-            retries_normal: arguments.budget(Priority::Normal),
-            retries_high: arguments.budget(Priority::High),
-            retries_critical: arguments.budget(Priority::Critical),
+            work_ns: nanoseconds(arguments.work),
+            beside_percent: arguments.beside(),
+            capacity: arguments.capacity,
+            retries_structural: arguments.structural_retries(),
+            retries_normal: arguments.retries(),
+            retries_low: arguments.low_retries(),
             seed: arguments.seed,
         }
     }
 }
 
 impl Performance {
-    fn new(run: &Run, counts: &Counts) -> Self {
-        let succeeded = counts.committed + counts.unchanged;
-        let per_second = |events: u64, seconds: f64| {
-            if seconds > 0.0 {
-                events as f64 / seconds
-            } else {
-                0.0
-            }
+    fn new(run: &Run) -> Self {
+        let books = &run.books;
+        let sums = books.sums(|_| true);
+        let succeeded = sums.committed + sums.unchanged;
+        let per_second = |events: u64, time: Duration| match time.is_zero() {
+            true => 0.0,
+            false => events as f64 / time.as_secs_f64(),
         };
-        let everything = || records(run).map(|(_, record)| record);
+        let why = Why::ALL
+            .into_iter()
+            .map(|(why, name)| (name, books.count(|entry| entry.end == End::Rejected(why))));
         Performance {
-            submitted: run.submitted,
+            handed_out: run.handed_out,
+            not_taken: books.count(|entry| entry.end == End::NotTaken),
+            submitted: sums.submitted,
             succeeded,
-            committed: counts.committed,
-            unchanged: counts.unchanged,
-            rejected: counts.rejected,
-            failed: counts.failed,
-            cancelled: counts.cancelled,
-            unfinished: counts.unfinished,
-            completion: ratio(succeeded, run.submitted),
-            elapsed_ns: run.elapsed.as_nanos() as u64,
-            submissions_per_second: per_second(run.submitted, run.submitting.as_secs_f64()),
-            commits_per_second: per_second(counts.committed, run.elapsed.as_secs_f64()),
-            threads_that_took_part: working_threads(run),
-            latency_ns: Times::of(everything().map(|record| record.latency_ns).collect()),
-            queueing_ns: Times::of(everything().map(|record| record.queued_ns).collect()),
+            committed: sums.committed,
+            unchanged: sums.unchanged,
+            rejected: sums.rejected,
+            rejected_why: why.filter(|(_, many)| *many > 0).collect(),
+            failed: sums.failed,
+            cancelled: sums.cancelled,
+            unfinished: run.unfinished,
+            completion: ratio(succeeded, sums.submitted),
+            elapsed_ns: nanoseconds(run.elapsed),
+            submissions_per_second: per_second(sums.submitted, run.submitting),
+            commits_per_second: per_second(sums.committed, run.elapsed),
+            latency_ns: Times::of(books.entries.iter().filter_map(latency)),
+            queueing_ns: Times::of(books.entries.iter().filter_map(Entry::queueing)),
         }
     }
 }
 
-/// Threads that came in time to run something.
-fn working_threads(run: &Run) -> usize {
-    let worked = run.tallies.iter().filter(|tally| !tally.records.is_empty());
-    worked.count()
+/// Of what was taken.
+fn latency(entry: &Entry) -> Option<Duration> {
+    (entry.end != End::NotTaken).then(|| entry.latency())
 }
 
-impl Conflicts {
-    fn new(arguments: &Arguments, run: &Run, counts: &Counts) -> Self {
-        let everything = || records(run).map(|(_, record)| record);
-        let lost_where = |wanted: fn(End) -> bool| {
-            let chosen = everything().filter(|record| wanted(record.end));
-            chosen.map(lost).sum()
+impl Attempts {
+    fn new(run: &Run) -> Self {
+        let books = &run.books;
+        let entries = || books.entries.iter();
+        let lost = |wanted: fn(&Entry) -> bool| -> u64 {
+            entries()
+                .filter(|entry| wanted(entry))
+                .map(|entry| u64::from(entry.lost()))
+                .sum()
         };
-        let backing_off = run.tallies.iter().map(|tally| tally.backing_off.as_nanos());
-        Conflicts {
-            attempts: counts.attempts,
-            conflicts: counts.conflicts,
-            absorbed: lost_where(|end| matches!(end, End::Committed(_))),
-            in_vain: lost_where(|end| end == End::Rejected),
-            escaped: counts.rejected,
-            first_tries: everything().filter(|record| is_first_try(record)).count() as u64,
-            wasted_work: ratio(counts.conflicts, counts.attempts),
-            histogram: histogram(everything()),
-            backing_off_ns: (!arguments.work.is_zero()).then(|| backing_off.sum::<u128>() as u64),
+        let attempts: u64 = entries().map(|entry| u64::from(entry.attempts)).sum();
+        let mut retries = BTreeMap::new();
+        for entry in entries().filter(|entry| entry.attempts > 0) {
+            *retries.entry(entry.attempts - 1).or_default() += 1;
         }
+        let all_lost = lost(|_| true);
+        Attempts {
+            attempts,
+            lost: all_lost,
+            absorbed: lost(Entry::has_succeeded),
+            in_vain: lost(|entry| !entry.has_succeeded()),
+            escaped: books.count(|entry| entry.end == End::Rejected(Why::Exhausted)),
+            met_by_closures: run.outcome.conflicts,
+            first_tries: books.count(is_first_try),
+            wasted_attempts: ratio(all_lost, attempts),
+            worked_ns: entries().map(|entry| entry.all_ns).sum(),
+            wasted_ns: entries().map(Entry::wasted_ns).sum(),
+            merges: entries().map(|entry| u64::from(entry.merges)).sum(),
+            folds: folds(books),
+            retries,
+        }
+    }
+
+    /// Whatever lost to somebody else.
+    fn conflicts(&self) -> u64 {
+        self.lost + self.met_by_closures
     }
 }
 
-fn histogram<'a>(records: impl Iterator<Item = &'a Record>) -> Vec<Bucket> {
-    const STARTS: [u32; 7] = [1, 2, 3, 4, 5, 9, 17];
-    let mut buckets: Vec<Bucket> = STARTS
-        .iter()
-        .enumerate()
-        .map(|(i, &from)| Bucket {
-            from,
-            to: STARTS.get(i + 1).map(|next| next - 1),
-            operations: 0,
-        })
-        .collect();
-    for record in records {
-        let i = STARTS.partition_point(|&from| from <= record.attempts);
-        buckets[i.saturating_sub(1)].operations += 1;
+fn is_first_try(entry: &Entry) -> bool {
+    entry.attempts == 1 && entry.has_succeeded()
+}
+
+/// Versions of targets that several operations got together.
+fn folds(books: &Books) -> u64 {
+    let mut versions: BTreeMap<(usize, u64), u64> = BTreeMap::new();
+    for entry in books.entries.iter().filter(|entry| entry.is_committed()) {
+        if let Some(stamp) = entry.stamp {
+            *versions
+                .entry((entry.drawn.target, stamp.version()))
+                .or_default() += 1;
+        }
     }
-    buckets
+    versions.values().filter(|many| **many > 1).count() as u64
 }
 
 impl Group {
-    fn new<'a>(name: &'static str, members: impl Iterator<Item = &'a Record>) -> Self {
-        let members: Vec<&Record> = members.collect();
-        let count = |wanted: fn(&Record) -> bool| {
-            let chosen = members.iter().filter(|record| wanted(record));
-            chosen.count() as u64
+    fn new(name: String, members: &[&Entry]) -> Self {
+        let books = Books {
+            entries: members.iter().map(|entry| **entry).collect(),
+            ..Books::default()
         };
-        let attempts = members.iter().map(|record| u64::from(record.attempts));
+        let Sums {
+            submitted,
+            committed,
+            unchanged,
+            rejected,
+            failed,
+            lost_attempts,
+            ..
+        } = books.sums(|_| true);
+        let begun = || members.iter().filter(|entry| entry.attempts > 0);
+        let attempts = begun().map(|entry| u64::from(entry.attempts));
         Group {
             name,
-            submitted: members.len() as u64,
-            committed: count(|record| matches!(record.end, End::Committed(_))),
-            rejected: count(|record| record.end == End::Rejected),
-            conflicts: members.iter().map(|record| lost(record)).sum(),
-            first_tries: count(is_first_try),
-            mean_attempts: ratio(attempts.sum(), members.len() as u64),
-            most_attempts: members.iter().map(|r| r.attempts).max().unwrap_or(0),
-            latency_ns: Times::of(members.iter().map(|record| record.latency_ns).collect()),
+            submitted,
+            committed,
+            unchanged,
+            rejected,
+            failed,
+            lost_attempts,
+            first_tries: books.count(is_first_try),
+            mean_attempts: ratio(attempts.sum(), begun().count() as u64),
+            most_attempts: begun().map(|entry| entry.attempts).max().unwrap_or(0),
+            queueing_ns: Times::of(members.iter().filter_map(|entry| entry.queueing())),
+            latency_ns: Times::of(members.iter().filter_map(|entry| latency(entry))),
         }
     }
 }
 
-fn priorities(arguments: &Arguments, run: &Run) -> Vec<Group> {
-    let groups = Priority::ALL.iter().map(|&priority| {
-        let members = chosen(arguments, run, move |operation| {
-            operation.priority == priority
-        });
-        Group::new(priority.name(), members)
-    });
-    groups.collect()
-}
-
-fn kinds(arguments: &Arguments, run: &Run) -> Vec<Group> {
-    let groups = Kind::ALL.iter().map(|&kind| {
-        let members = chosen(arguments, run, move |operation| operation.kind == kind);
-        Group::new(kind.name(), members)
-    });
-    groups.collect()
-}
-
-/// The records of the operations that are wanted.
-fn chosen<'a>(
-    arguments: &'a Arguments,
-    run: &'a Run,
-    wanted: impl Fn(&Operation) -> bool + 'a,
-) -> impl Iterator<Item = &'a Record> {
-    records(run)
-        .map(|(_, record)| record)
-        .filter(move |record| wanted(&drawn(arguments, record)))
-}
-
-fn targets(arguments: &Arguments, run: &Run) -> Vec<TargetRow> {
-    let rows = run.finals.iter().map(|(stamp, state)| TargetRow {
-        hits: state.hits,
-        total: state.total,
-        last_user_thread: state.last_user.thread,
-        last_user_operation: state.last_user.operation,
-        modifications: state.modifications,
-        version: stamp.version(),
-        history_length: state.history.entries().len(),
-        conflicts: 0,
-        rejected: 0,
-    });
-    let mut rows: Vec<TargetRow> = rows.collect();
-    for (_, record) in records(run) {
-        let row = &mut rows[drawn(arguments, record).target];
-        row.conflicts += lost(record);
-        row.rejected += u64::from(record.end == End::Rejected);
+/// A group for each key that there is, in their order.
+fn groups<K: Ord>(
+    books: &Books,
+    key: impl Fn(&Entry) -> K,
+    name: impl Fn(&K) -> String,
+) -> Vec<Group> {
+    let mut members: BTreeMap<K, Vec<&Entry>> = BTreeMap::new();
+    for entry in &books.entries {
+        members.entry(key(entry)).or_default().push(entry);
     }
-    rows
+    let groups = members
+        .iter()
+        .map(|(key, members)| Group::new(name(key), members));
+    groups.collect()
 }
 
-/// The attempts of an operation that lost to another.
-fn lost(record: &Record) -> u64 {
-    u64::from(match record.end {
-        End::Rejected => record.attempts,
-        End::Committed(_) | End::Failed => record.attempts.saturating_sub(1),
-    })
+/// The name of a class and a priority, the most important first.
+pub(crate) fn class_key(entry: &Entry) -> (std::cmp::Reverse<u8>, usize) {
+    let priority = entry.drawn.priority.get();
+    (std::cmp::Reverse(priority), entry.drawn.class.index())
 }
 
-fn is_first_try(record: &Record) -> bool {
-    record.attempts == 1 && matches!(record.end, End::Committed(_))
+pub(crate) fn class_name((priority, class): &(std::cmp::Reverse<u8>, usize)) -> String {
+    let policies = Policies::default();
+    let policy = policies
+        .iter()
+        .nth(*class)
+        .map(|(_, policy)| policy.name().to_owned());
+    format!("{} {}", policy.unwrap_or_default(), priority.0)
+}
+
+fn classes(books: &Books) -> Vec<Group> {
+    groups(books, class_key, class_name)
+}
+
+fn kinds(run: &Run) -> Vec<Group> {
+    groups(
+        &run.books,
+        |entry| entry.drawn.kind,
+        |kind| run.kinds[*kind].to_owned(),
+    )
+}
+
+fn ways(books: &Books) -> Vec<Group> {
+    groups(
+        books,
+        |entry| way_name(entry.drawn.way),
+        |name| (*name).to_owned(),
+    )
+}
+
+fn way_name(way: Way) -> &'static str {
+    match way {
+        Way::InTurn => "in turn",
+        Way::AtOnce => "at once",
+        Way::Past => "past the engine",
+        Way::Protected(Protection::None) => "protected: no",
+        Way::Protected(Protection::Staged) => "protected: staged",
+        Way::Protected(Protection::Optimistic) => "protected: occ",
+        Way::Protected(Protection::Both) => "protected: both",
+    }
+}
+
+fn targets(run: &Run) -> Vec<TargetRow> {
+    let rows = run
+        .outcome
+        .targets
+        .iter()
+        .enumerate()
+        .map(|(index, target)| {
+            let sums = run.books.sums(|entry| entry.drawn.target == index);
+            let of_it = run
+                .books
+                .entries
+                .iter()
+                .filter(|entry| entry.drawn.target == index);
+            TargetRow {
+                version: target.version,
+                submitted: sums.submitted,
+                committed: sums.committed,
+                rejected: sums.rejected,
+                lost_attempts: sums.lost_attempts,
+                queueing_p95_ns: Times::of(of_it.filter_map(Entry::queueing)).p95,
+                state: target.state.clone(),
+            }
+        });
+    rows.collect()
+}
+
+/// The least over the most.
+fn fairness(shares: impl Iterator<Item = u64> + Clone) -> f64 {
+    ratio(shares.clone().min().unwrap_or(0), shares.max().unwrap_or(0))
+}
+
+fn submitter_fairness(books: &Books) -> f64 {
+    let mut shares: BTreeMap<u32, u64> = BTreeMap::new();
+    for entry in &books.entries {
+        *shares.entry(entry.thread).or_default() += u64::from(entry.has_succeeded());
+    }
+    fairness(shares.values().copied())
 }
 
 impl Memory {
     fn new(run: &Run) -> Self {
+        let after = run.tokens_after_all;
         Memory {
             peak_rss_bytes: peak_rss(),
             values_made: run.tokens.made,
@@ -418,6 +526,10 @@ impl Memory {
             lag_nodes: run.lag.nodes,
             lag_bytes: run.lag.bytes,
             lag_nodes_after_all: run.lag_after_all.nodes,
+            values_left_after_all: after.made.abs_diff(after.dropped),
+            operations_left_in_lanes: run.waiting,
+            operations_in_flight: run.unfinished,
+            engine_is_clean: run.is_clean,
         }
     }
 }
@@ -436,37 +548,85 @@ impl Mechanism {
     }
 }
 
-fn mechanisms(arguments: &Arguments, run: &Run, counts: &Counts) -> Vec<Mechanism> {
+fn mechanisms(arguments: &Arguments, run: &Run, attempts: &Attempts) -> Vec<Mechanism> {
+    let books = &run.books;
+    let rejected = |why| books.count(|entry| entry.end == End::Rejected(why));
+    let way = |way| books.count(|entry| entry.drawn.way == way);
+    let fired = |name, fired| Mechanism {
+        name,
+        fired,
+        required: false,
+    };
+    let values_of_losers = attempts.lost;
     vec![
         Mechanism {
-            name: "optimistic conflict: an attempt lost, and was found out",
-            fired: counts.conflicts,
+            name: "conflict: an attempt lost, and was found out",
+            fired: attempts.conflicts(),
             required: arguments.require_conflicts,
         },
+        fired(
+            "retry: an operation that lost succeeded later",
+            books.count(|entry| entry.has_succeeded() && entry.lost() > 0),
+        ),
         // Never required: that a budget suffices is the aim.
-        Mechanism {
-            name: "exhaustion: a budget was used up",
-            fired: counts.rejected,
-            required: false,
-        },
-        Mechanism {
-            name: "reclamation during the run: a replaced value was freed",
-            fired: run.tokens.dropped.saturating_sub(counts.conflicts),
-            required: false,
-        },
+        fired("exhaustion: a budget was used up", rejected(Why::Exhausted)),
+        fired(
+            "round: an operation lost to one that is more important, or earlier",
+            rejected(Why::Lost),
+        ),
+        fired(
+            "fold: several operations were published by one commit",
+            attempts.folds,
+        ),
+        fired("merge: two changes were made one", attempts.merges),
+        fired(
+            "patience: an operation waited too long",
+            rejected(Why::Expired),
+        ),
+        fired(
+            "eviction: an operation made room for one that is more important",
+            rejected(Why::Evicted),
+        ),
+        fired(
+            "overload: an operation was not taken",
+            books.count(|entry| entry.end == End::NotTaken),
+        ),
+        fired(
+            "inheritance: a part was as important as the whole",
+            books.count(|entry| entry.effective > entry.drawn.priority),
+        ),
+        fired(
+            "refusal: a closure refused",
+            books.count(|entry| entry.end == End::Refused),
+        ),
+        fired("lanes: an operation took its turn", way(Way::InTurn)),
+        fired("beside: an operation was run at once", way(Way::AtOnce)),
+        fired(
+            "outsiders: an operation went past the engine",
+            books.count(|entry| !entry.drawn.way.is_counted()),
+        ),
+        fired(
+            "reclamation during the run: a replaced value was freed",
+            run.tokens.dropped.saturating_sub(values_of_losers),
+        ),
     ]
 }
 
 /// What the laws say, and the exit code.
-fn verdict(laws: &[Law], mechanisms: &[Mechanism], counts: &Counts) -> (String, u8) {
-    let broken: Vec<&str> = laws
+fn verdict(
+    laws: &[Law],
+    mechanisms: &[Mechanism],
+    performance: &Performance,
+    attempts: &Attempts,
+) -> (String, u8) {
+    let broken: BTreeSet<&str> = laws
         .iter()
         .filter(|law| !law.holds)
         .map(|law| law.law)
         .collect();
     if !broken.is_empty() {
         let (some, all) = (broken.len(), laws.len());
-        let list = broken.join("; ");
+        let list = Vec::from_iter(broken).join("; ");
         return (format!("{some} of {all} laws do NOT hold: {list}"), 1);
     }
     if mechanisms.iter().any(Mechanism::is_missing) {
@@ -474,44 +634,52 @@ fn verdict(laws: &[Law], mechanisms: &[Mechanism], counts: &Counts) -> (String, 
         return (text.into(), 2);
     }
     let all = laws.len();
-    let rejected = match counts.rejected {
+    let rejected = match performance.rejected {
         0 => String::from("no operation was rejected"),
-        1 => String::from("one operation was rejected, its budget used up"),
-        n => format!(
-            "{} operations were rejected, their budgets used up",
-            text::grouped(n)
-        ),
+        many => {
+            let why = performance.rejected_why.iter();
+            let why: Vec<_> = why
+                .map(|(why, many)| format!("{} {why}", text::grouped(*many)))
+                .collect();
+            format!(
+                "{} of {} operations were rejected ({})",
+                text::grouped(many),
+                text::grouped(performance.submitted),
+                why.join(", ")
+            )
+        }
     };
-    let text = match counts.conflicts {
+    let text = match attempts.conflicts() {
         0 => format!(
-            "all {all} laws hold, but no attempt ever lost to another: this run says nothing about \
-             conflicts"
+            "all {all} laws hold, but no attempt ever lost to another: this run says nothing about conflicts; {rejected}"
         ),
-        n => format!(
+        many => format!(
             "all {all} laws hold, over {} conflicts; {rejected}",
-            text::grouped(n)
+            text::grouped(many)
         ),
     };
     (text, 0)
 }
 
 impl Times {
-    fn of(mut times: Vec<u64>) -> Self {
+    fn of(times: impl Iterator<Item = Duration>) -> Self {
+        let mut times: Vec<u64> = times.map(nanoseconds).collect();
         times.sort_unstable();
-        // The smallest time that so many percent don't exceed.
-        let percentile = |percent: usize| {
-            let rank = (times.len() * percent).div_ceil(100);
-            times.get(rank.saturating_sub(1)).copied().unwrap_or(0)
-        };
         let sum: u64 = times.iter().sum();
         Times {
             mean: sum.checked_div(times.len() as u64).unwrap_or(0),
-            p50: percentile(50),
-            p95: percentile(95),
-            p99: percentile(99),
-            max: percentile(100),
+            p50: percentile(&times, 50),
+            p95: percentile(&times, 95),
+            p99: percentile(&times, 99),
+            max: percentile(&times, 100),
         }
     }
+}
+
+/// Of sorted times, the smallest one that so many percent don't exceed.
+fn percentile(sorted: &[u64], percent: usize) -> u64 {
+    let rank = (sorted.len() * percent).div_ceil(100);
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0)
 }
 
 /// 0 where there is nothing to compare with.
@@ -521,4 +689,9 @@ fn ratio(part: u64, whole: u64) -> f64 {
     } else {
         part as f64 / whole as f64
     }
+}
+
+/// What is left of the arguments when a policy decides how much of the work is done.
+fn drops_losers(policy: Policy) -> bool {
+    policy == Policy::Winner
 }

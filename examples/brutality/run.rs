@@ -1,151 +1,145 @@
-//! Threads, batches, attempts, and what is counted meanwhile.
+//! Submitters, batches, the pace, and what is seen when all is over.
 //!
-//! Threads take batches of operations from one counter. Nothing else is shared but the targets:
-//! each thread keeps its own [`Tally`], and those meet when all is over. Everything is counted twice and
-//! by different hands: by counters as it happens, and by one record per operation, from which the
-//! tables are made and the targets replayed.
+//! Submitters take batches from one counter, draw the operations, and see each of them to its end. Nothing else is shared
+//! but the engine and the targets: each keeps books of its own, and those meet when all is over.
 
 use crate::args::Arguments;
-use crate::workload::{Operation, SplitMix64, State, Target, Tokens, User};
+use crate::books::{Books, Course, Drawn, Entry, Meter, Way};
+use crate::clock::Start;
+use crate::door::{Door, Pending};
+use crate::mix::{self, Check, Mix, Outcome};
+use crate::workload::Tokens;
 use indicatif::{ProgressBar, ProgressStyle};
-use snapcell::{Entity, Lag, Retry, Stamp, UpdateError};
+use snapcell::{Class, ClassPolicy, Counts, Engine, Lag, Policies, RetryPolicy, ShutDown};
+use std::collections::VecDeque;
 use std::io::{self, IsTerminal};
 use std::ops::Range;
 use std::panic;
-use std::sync::{Mutex, PoisonError};
-use std::thread::{self, Scope, ScopedJoinHandle};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 /// All that is known when a run is over.
 pub(crate) struct Run {
-    /// One for each thread that took part.
-    pub(crate) tallies: Vec<Tally>,
-    /// How many operations were handed out.
-    pub(crate) submitted: u64,
+    pub(crate) kinds: &'static [&'static str],
+    pub(crate) books: Books,
+    /// How many operations were handed out to submitters.
+    pub(crate) handed_out: u64,
     /// From the start until the last batch was handed out.
     pub(crate) submitting: Duration,
     /// From the start until the last operation ended.
     pub(crate) elapsed: Duration,
+    pub(crate) start: Start,
+    /// What scenarios have found.
+    pub(crate) checks: Vec<Check>,
+    /// What the engine says.
+    pub(crate) counts: Counts,
+    pub(crate) unfinished: u64,
+    pub(crate) is_clean: bool,
+    pub(crate) waiting: usize,
     /// What the targets were in the end.
-    pub(crate) finals: Vec<(Stamp, State)>,
-    /// What waited to be freed when the last thread had ended.
+    pub(crate) outcome: Outcome,
+    /// What waited to be freed when the last operation had ended.
     pub(crate) lag: Lag,
-    /// What waited after the targets had been dropped and everything freed that could be.
+    /// What waited after targets and engine had been dropped and everything freed that could be.
     pub(crate) lag_after_all: Lag,
-    /// Values made and dropped while the threads ran.
+    /// Values made and dropped until the last operation had ended.
     pub(crate) tokens: Tokens,
     /// The same after all.
     pub(crate) tokens_after_all: Tokens,
     pub(crate) destructor_panics: u64,
 }
 
-/// What one thread did.
-pub(crate) struct Tally {
-    pub(crate) thread: u32,
-    pub(crate) counts: Counts,
-    pub(crate) records: Vec<Record>,
-    /// The time spent waiting between attempts. Within `update_with` nobody counts that.
-    pub(crate) backing_off: Duration,
-    /// When its last operation ended, if it came in time for one.
-    pub(crate) ended: Option<Instant>,
-    /// The first error that was no conflict.
-    pub(crate) failure: Option<String>,
-}
-
-/// What became of operations, each term counted on its own.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) committed: u64,
-    /// Succeeded without a change. No operation of this workload does that.
-    pub(crate) unchanged: u64,
-    /// Their budget was used up.
-    pub(crate) rejected: u64,
-    /// Something else was wrong: a bug.
-    pub(crate) failed: u64,
-    /// Not begun, because an operation failed.
-    pub(crate) cancelled: u64,
-    /// Taken and not ended.
-    pub(crate) unfinished: u64,
-    pub(crate) attempts: u64,
-    /// Attempts that lost to another commit.
-    pub(crate) conflicts: u64,
-}
-
-impl Counts {
-    /// Counts an operation that has ended.
-    fn ended(&mut self, end: End, attempts: u32) {
-        self.unfinished -= 1;
-        self.attempts += u64::from(attempts);
-        let lost = match end {
-            End::Committed(_) => {
-                self.committed += 1;
-                attempts - 1
-            }
-            End::Rejected => {
-                self.rejected += 1;
-                attempts
-            }
-            End::Failed => {
-                self.failed += 1;
-                attempts.saturating_sub(1)
-            }
-        };
-        self.conflicts += u64::from(lost);
+/// An engine, as the arguments want it.
+pub(crate) fn engine(arguments: &Arguments) -> Engine {
+    let retry = arguments.retry();
+    let reserving = |policy: RetryPolicy, after| match arguments.backoff {
+        crate::args::Backoff::Tuned => policy.reserving_after(after),
+        crate::args::Backoff::Reference => policy,
+    };
+    let mut policies = Policies::default();
+    let classes = [
+        (
+            Class::STRUCTURAL,
+            ClassPolicy::structural()
+                .with_retry(reserving(retry, 0))
+                .with_retries(arguments.structural_retries()),
+        ),
+        (
+            Class::NORMAL,
+            ClassPolicy::normal()
+                .with_retry(retry)
+                .with_retries(arguments.retries()),
+        ),
+        (
+            Class::LOW,
+            ClassPolicy::low()
+                .with_retry(retry.never_reserving())
+                .with_retries(arguments.low_retries()),
+        ),
+    ];
+    for (class, policy) in classes {
+        let _ = policies
+            .set(class, policy)
+            .expect("it is a class of the table");
     }
-
-    pub(crate) fn plus(self, other: &Counts) -> Counts {
-        Counts {
-            committed: self.committed + other.committed,
-            unchanged: self.unchanged + other.unchanged,
-            rejected: self.rejected + other.rejected,
-            failed: self.failed + other.failed,
-            cancelled: self.cancelled + other.cancelled,
-            unfinished: self.unfinished + other.unfinished,
-            attempts: self.attempts + other.attempts,
-            conflicts: self.conflicts + other.conflicts,
-        }
-    }
-}
-
-/// One operation that has ended.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Record {
-    pub(crate) operation: u32,
-    pub(crate) attempts: u32,
-    pub(crate) end: End,
-    /// From the taking of its batch to its first attempt.
-    pub(crate) queued_ns: u64,
-    /// From its first attempt to its end.
-    pub(crate) latency_ns: u64,
-}
-
-/// How an operation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    Committed(Stamp),
-    Rejected,
-    Failed,
+    Engine::builder()
+        .workers(arguments.workers() as usize)
+        .capacity(arguments.capacity as usize)
+        .policy(arguments.policy.of_engine())
+        .policies(policies)
+        .build()
 }
 
 /// Runs the workload once.
 pub(crate) fn run(arguments: &Arguments) -> Run {
     let before = Tokens::so_far();
     let panics_before = snapcell::destructor_panics();
-    let arena = Arena::new(arguments);
-    let start = now();
-    let tallies = thread::scope(|scope| join(enlist(scope, &arena, 0)));
-    let (submitted, last) = arena.dispenser.totals();
-    let ended = tallies.iter().filter_map(|tally| tally.ended).max();
+    let mix = mix::of(arguments);
+    let checks = mix.scenarios();
+    let engine = engine(arguments);
+    let arena = Arena {
+        arguments,
+        mix: &*mix,
+        engine: &engine,
+        start: Start::now(),
+        dispenser: Dispenser::default(),
+        progress: progress_bar(arguments),
+    };
+    let books = arena.submit_all();
+    let start = arena.start;
+    let (handed_out, submitting) = arena.dispenser.totals();
+    if let Some(bar) = &arena.progress {
+        bar.finish_and_clear();
+    }
+    // All have ended; what is left to end is what their lanes and threads do afterwards.
+    let drained = engine.shut_down(ShutDown::Finish, None);
     let lag = snapcell::reclamation_lag();
     let tokens = Tokens::so_far().since(before);
-    let finals = arena.close();
-    snapcell::reclaim();
+    let ended = books
+        .entries
+        .iter()
+        .map(|entry| start.since(entry.ended))
+        .max();
+    let outcome = mix.judge(&books);
+    let (kinds, waiting) = (mix.kinds(), mix.waiting(&engine));
+    let (counts, is_clean) = (engine.counts(), engine.is_clean());
+    let unfinished = engine.unfinished() + drained.map_or_else(|busy| busy.unfinished, |()| 0);
+    drop((engine, mix));
+    settle();
     Run {
-        tallies,
-        submitted,
-        submitting: last.map_or(Duration::ZERO, |last| last - start),
-        elapsed: ended.map_or(Duration::ZERO, |ended| ended - start),
-        finals,
+        kinds,
+        handed_out,
+        submitting,
+        elapsed: ended.unwrap_or_default(),
+        start,
+        checks,
+        counts,
+        unfinished,
+        is_clean,
+        waiting,
+        outcome,
+        books,
         lag,
         lag_after_all: snapcell::reclamation_lag(),
         tokens,
@@ -154,301 +148,206 @@ pub(crate) fn run(arguments: &Arguments) -> Run {
     }
 }
 
-/// What all threads share.
-struct Arena<'a> {
-    arguments: &'a Arguments,
-    targets: Vec<Entity<Target>>,
-    dispenser: Dispenser,
-    progress: Option<ProgressBar>,
-}
-
-impl<'a> Arena<'a> {
-    fn new(arguments: &'a Arguments) -> Self {
-        Arena {
-            arguments,
-            targets: (0..arguments.targets)
-                .map(|_| Entity::new(Target::new()))
-                .collect(),
-            dispenser: Dispenser::new(arguments),
-            progress: progress_bar(arguments),
+/// Frees all that is left. The threads of the engine hand over what they haven't freed when they end, which is some time
+/// after the engine was dropped; so it is looked for again, for a bounded time. What is left then is told.
+fn settle() {
+    const LONGEST: Duration = Duration::from_secs(10);
+    let start = Start::now();
+    loop {
+        snapcell::reclaim();
+        let tokens = Tokens::so_far();
+        let is_settled = snapcell::reclamation_lag().nodes == 0 && tokens.made == tokens.dropped;
+        if is_settled || start.elapsed() > LONGEST {
+            return;
         }
-    }
-
-    /// What the targets are in the end, and the end of the targets.
-    fn close(self) -> Vec<(Stamp, State)> {
-        if let Some(bar) = self.progress {
-            bar.finish_and_clear();
-        }
-        let finish = |target: Entity<Target>| {
-            let last = target.snapshot();
-            (last.stamp(), last.state.clone())
-        };
-        self.targets.into_iter().map(finish).collect()
+        thread::yield_now();
     }
 }
 
 /// A bar for those who watch. It moves with each batch, so that it costs an operation nothing.
 fn progress_bar(arguments: &Arguments) -> Option<ProgressBar> {
-    let template = "{bar:40} {human_pos}/{human_len} operations, {per_sec}, {elapsed}";
-    io::stderr().is_terminal().then(|| {
-        let style =
-            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        ProgressBar::new(u64::from(arguments.operations)).with_style(style)
+    let is_watched = io::stderr().is_terminal() && io::stdout().is_terminal();
+    (is_watched && !arguments.json).then(|| {
+        let (bar, template) = match arguments.duration {
+            Some(_) => (
+                ProgressBar::new_spinner(),
+                "{spinner} {human_pos} operations, {per_sec}, {elapsed}",
+            ),
+            None => (
+                ProgressBar::new(u64::from(arguments.operations())),
+                "{bar:40} {human_pos}/{human_len} operations, {per_sec}, {elapsed}",
+            ),
+        };
+        let style = ProgressStyle::with_template(template);
+        bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
     })
 }
 
-/// Hands out batches, and calls threads in: the ramp.
-///
-/// Thread i of n is called when i/n of the first quarter of the operations has been handed out. So
-/// the load grows from one thread to all of them, and three quarters are run by all.
-struct Dispenser {
-    operations: u32,
-    batch: u32,
-    threads: u32,
-    state: Mutex<Dispensed>,
+/// What all submitters share.
+struct Arena<'a> {
+    arguments: &'a Arguments,
+    mix: &'a dyn Mix,
+    engine: &'a Engine,
+    start: Start,
+    dispenser: Dispenser,
+    progress: Option<ProgressBar>,
 }
 
-#[derive(Default)]
-struct Dispensed {
-    operations: u32,
-    /// Threads called in so far, the first one aside.
-    called: u32,
-    last: Option<Instant>,
-    stopped: bool,
-}
-
-/// Some operations to run, and threads that are to join.
-struct Batch {
-    operations: Range<u32>,
-    newcomers: Range<u32>,
-    taken: Instant,
-}
-
-impl Dispenser {
-    fn new(arguments: &Arguments) -> Self {
-        Dispenser {
-            operations: arguments.operations,
-            batch: arguments.batch,
-            threads: arguments.threads,
-            state: Mutex::default(),
-        }
-    }
-
-    fn take(&self) -> Option<Batch> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = self.operations - state.operations;
-        if left == 0 || state.stopped {
-            return None;
-        }
-        let (first, newest) = (state.operations, state.called);
-        state.operations += left.min(self.batch);
-        state.called = self.threads_after(state.operations) - 1;
-        let taken = now();
-        state.last = Some(taken);
-        Some(Batch {
-            operations: first..state.operations,
-            newcomers: newest + 1..state.called + 1,
-            taken,
+impl Arena<'_> {
+    fn submit_all(&self) -> Books {
+        thread::scope(|scope| {
+            let submitters = (0..self.arguments.threads)
+                .map(|thread| scope.spawn(move || Submitter::new(self, thread).work()));
+            let submitters: Vec<_> = submitters.collect();
+            let mut books = Books::default();
+            for submitter in submitters {
+                // Joining waits for the very end of a thread, where it hands over what it has not freed. The end of the
+                // scope would not.
+                let joined = submitter.join();
+                books.add(joined.unwrap_or_else(|payload| panic::resume_unwind(payload)));
+            }
+            books
         })
     }
 
-    /// How many threads are to run after so many operations.
-    fn threads_after(&self, operations: u32) -> u32 {
-        let (handed_out, all) = (u64::from(operations), u64::from(self.operations));
-        let threads = 1 + 4 * handed_out * u64::from(self.threads) / all;
-        threads.min(u64::from(self.threads)) as u32
-    }
-
-    /// Hands out no more.
-    fn stop(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.stopped = true;
-    }
-
-    /// How many operations were handed out, and when the last one was.
-    fn totals(&self) -> (u64, Option<Instant>) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        (u64::from(state.operations), state.last)
+    /// The next batch, when it is due.
+    fn take(&self) -> Option<Range<u32>> {
+        let arguments = self.arguments;
+        let batch = self.dispenser.take(arguments, self.start.elapsed())?;
+        if let Some(rate) = arguments.rate {
+            let due = f64::from(batch.start) / f64::from(rate);
+            self.start.sleep_until(Duration::from_secs_f64(due));
+        }
+        Some(batch)
     }
 }
 
-/// Starts a thread, which starts and joins those that are called in by its batches. Whoever joins
-/// it gets the tallies of all of them.
-fn enlist<'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    arena: &'scope Arena<'_>,
-    thread: u32,
-) -> ScopedJoinHandle<'scope, Vec<Tally>> {
-    scope.spawn(move || {
-        let mut worker = Worker::new(arena, thread);
-        let mut newcomers = Vec::new();
-        while let Some(batch) = arena.dispenser.take() {
-            newcomers.extend(batch.newcomers.clone().map(|i| enlist(scope, arena, i)));
-            worker.run(&batch);
-        }
-        let mut tallies = vec![worker.tally];
-        // Joining waits for the very end of a thread, where it hands over what it has not freed.
-        // The end of the scope would not.
-        tallies.extend(newcomers.into_iter().flat_map(join));
-        tallies
-    })
+/// Hands out batches.
+#[derive(Default)]
+struct Dispenser(Mutex<Dispensed>);
+
+#[derive(Clone, Copy, Default)]
+struct Dispensed {
+    operations: u32,
+    last: Duration,
 }
 
-fn join(handle: ScopedJoinHandle<'_, Vec<Tally>>) -> Vec<Tally> {
-    handle
-        .join()
-        .unwrap_or_else(|payload| panic::resume_unwind(payload))
-}
-
-/// One thread at work.
-struct Worker<'a> {
-    arena: &'a Arena<'a>,
-    jitter: SplitMix64,
-    tally: Tally,
-}
-
-impl<'a> Worker<'a> {
-    fn new(arena: &'a Arena<'a>, thread: u32) -> Self {
-        let arguments = arena.arguments;
-        Worker {
-            arena,
-            jitter: SplitMix64::seeded(!arguments.seed, u64::from(thread)),
-            tally: Tally {
-                thread,
-                counts: Counts::default(),
-                records: Vec::with_capacity((arguments.operations / arguments.threads) as usize),
-                backing_off: Duration::ZERO,
-                ended: None,
-                failure: None,
-            },
-        }
-    }
-
-    fn run(&mut self, batch: &Batch) {
-        let size = batch.operations.len() as u64;
-        self.tally.counts.unfinished += size;
-        let mut began = now();
-        for id in batch.operations.clone() {
-            if self.tally.failure.is_some() {
-                self.tally.counts.unfinished -= 1;
-                self.tally.counts.cancelled += 1;
-                continue;
-            }
-            let (end, attempts) = self.execute(id);
-            let ended = now();
-            self.tally.counts.ended(end, attempts);
-            self.tally.records.push(Record {
-                operation: id,
-                attempts,
-                end,
-                queued_ns: nanoseconds(began - batch.taken),
-                latency_ns: nanoseconds(ended - began),
-            });
-            began = ended;
-        }
-        self.tally.ended = Some(began);
-        if let Some(bar) = &self.arena.progress {
-            bar.inc(size);
-        }
-    }
-
-    /// Tries an operation until it commits or its budget is used up; says how often it tried.
-    fn execute(&mut self, id: u32) -> (End, u32) {
-        let arguments = self.arena.arguments;
-        let operation = Operation::draw(arguments.seed, id, arguments.targets);
-        let user = User {
-            thread: self.tally.thread,
-            operation: id,
-        };
-        let budget = arguments.budget(operation.priority);
-        if arguments.work.is_zero() {
-            self.update(&operation, user, budget)
-        } else {
-            self.read_wait_commit(&operation, user, budget)
-        }
-    }
-
-    /// Without work, the crate's own loop does it all.
-    fn update(&mut self, operation: &Operation, user: User, budget: u32) -> (End, u32) {
-        let target = &self.arena.targets[operation.target];
-        let mut made = 0;
-        let updated = target.update_with(Retry::at_most(budget), |seen| {
-            made += 1;
-            seen.after(operation, user)
+impl Dispenser {
+    fn take(&self, arguments: &Arguments, elapsed: Duration) -> Option<Range<u32>> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = arguments.operations() - state.operations;
+        let is_late = arguments.duration.is_some_and(|duration| {
+            // What is not due before the end isn't begun.
+            let due = arguments
+                .rate
+                .map_or(0.0, |rate| f64::from(state.operations) / f64::from(rate));
+            elapsed >= duration || due >= duration.as_secs_f64()
         });
-        match updated {
-            Ok(committed) => (End::Committed(committed.stamp()), committed.attempts()),
-            Err(UpdateError::Exhausted { attempts, .. }) => (End::Rejected, attempts),
-            Err(error) => (self.fail(error.to_string()), made),
+        if left == 0 || is_late {
+            return None;
+        }
+        let first = state.operations;
+        state.operations += left.min(arguments.batch());
+        state.last = elapsed;
+        Some(first..state.operations)
+    }
+
+    /// How many operations were handed out, and when the last ones were.
+    fn totals(&self) -> (u64, Duration) {
+        let state = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.operations.into(), state.last)
+    }
+}
+
+/// How many operations a submitter has under way at most, but for one batch.
+const WINDOW: usize = 1_024;
+
+/// One thread that submits.
+struct Submitter<'a> {
+    arena: &'a Arena<'a>,
+    thread: u32,
+    pending: VecDeque<Pending>,
+    books: Books,
+}
+
+impl<'a> Submitter<'a> {
+    fn new(arena: &'a Arena<'a>, thread: u32) -> Self {
+        Submitter {
+            arena,
+            thread,
+            pending: VecDeque::new(),
+            books: Books::default(),
         }
     }
 
-    /// With work, read and commit are apart: a closure of an update runs under a guard, and if it
-    /// slept there, nothing could be freed meanwhile.
-    fn read_wait_commit(&mut self, operation: &Operation, user: User, budget: u32) -> (End, u32) {
-        let target = &self.arena.targets[operation.target];
-        let work = self.arena.arguments.work;
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let seen = target.snapshot();
-            pause(work);
-            match target.try_commit_on(&seen, seen.after(operation, user)) {
-                Ok(committed) => return (End::Committed(committed.stamp()), attempts),
-                Err(error) if !error.is_conflict() => {
-                    return (self.fail(error.to_string()), attempts);
-                }
-                Err(_) if attempts > budget => return (End::Rejected, attempts),
-                Err(_) => {}
+    fn work(mut self) -> Books {
+        while let Some(batch) = self.arena.take() {
+            let size = batch.len() as u64;
+            self.submit(batch);
+            self.enter_those_that_ended();
+            if let Some(bar) = &self.arena.progress {
+                bar.inc(size);
             }
-            drop(seen);
-            self.back_off(work, attempts);
+        }
+        while let Some(next) = self.pending.pop_front() {
+            self.enter(next);
+        }
+        self.books
+    }
+
+    fn submit(&mut self, batch: Range<u32>) {
+        let arena = self.arena;
+        let mut door = Door::new(arena.engine, arena.arguments.batch());
+        for id in batch {
+            let drawn = arena.mix.draw(id);
+            let meter = Arc::new(Meter::default());
+            match drawn.way {
+                Way::InTurn => arena.mix.submit(&drawn, self.thread, &meter, &mut door),
+                _ => self.do_at_once(drawn, &meter),
+            }
+        }
+        let (pending, refused) = door.close();
+        self.pending.extend(pending);
+        for drawn in refused {
+            self.enter_refusal(drawn);
         }
     }
 
-    /// Stays away after a loss: half the work's time, doubled with each further loss up to a cap,
-    /// and then by chance up to a half less, so that losers don't come back together.
-    ///
-    /// The cap is what lets 300 threads commit 300 operations of 5 ms, none with more than 15
-    /// retries. Half of it makes a few more commits in a second, and rejects one in 150.
-    fn back_off(&mut self, work: Duration, losses: u32) {
-        const DOUBLINGS: u32 = 6;
-        let most = work.saturating_mul(1 << (losses - 1).min(DOUBLINGS)) / 2;
-        let half = nanoseconds(most / 2);
-        let delay = Duration::from_nanos(half + self.jitter.below(half + 1));
-        let start = now();
-        pause(delay);
-        self.tally.backing_off += start.elapsed();
+    fn do_at_once(&mut self, drawn: Drawn, meter: &Arc<Meter>) {
+        let arena = self.arena;
+        let born = arena.start.reading();
+        let answer = arena.mix.at_once(&drawn, self.thread, meter, arena.engine);
+        let course = Course {
+            born,
+            started: (meter.runs() > 0).then_some(born),
+            ended: arena.start.reading(),
+            retries: None,
+            effective: drawn.priority,
+            expected: drawn.priority,
+        };
+        let entry = Entry::new(drawn, self.thread, &answer, meter, course);
+        self.books.entries.push(entry);
+        self.books.complain(answer.complaint);
     }
 
-    #[cold]
-    fn fail(&mut self, error: String) -> End {
-        self.arena.dispenser.stop();
-        self.tally.failure.get_or_insert(error);
-        End::Failed
+    fn enter_refusal(&mut self, drawn: Drawn) {
+        let now = self.arena.start.reading();
+        self.books
+            .entries
+            .push(Entry::refused(drawn, self.thread, now));
     }
-}
 
-/// Sleeps, or spins where a sleep could not be so short.
-fn pause(time: Duration) {
-    const SHORTEST_SLEEP: Duration = Duration::from_micros(200);
-    if time >= SHORTEST_SLEEP {
-        return thread::sleep(time);
+    fn enter_those_that_ended(&mut self) {
+        while self.pending.len() > WINDOW || self.pending.front().is_some_and(Pending::is_done) {
+            if let Some(next) = self.pending.pop_front() {
+                self.enter(next);
+            }
+        }
     }
-    let start = now();
-    while start.elapsed() < time {
-        std::hint::spin_loop();
+
+    fn enter(&mut self, pending: Pending) {
+        let (entry, complaint) = pending.end(self.thread);
+        self.books.entries.push(entry);
+        self.books.complain(complaint);
     }
-}
-
-#[allow(
-    clippy::disallowed_methods,
-    reason = "latencies of a stress test are times of the machine, not of an injected clock"
-)]
-fn now() -> Instant {
-    Instant::now()
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

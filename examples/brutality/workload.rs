@@ -68,7 +68,7 @@ impl Kind {
         Kind::Version,
     ];
 
-    pub(crate) fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Kind::Increment => "increment",
             Kind::Update => "update",
@@ -120,7 +120,7 @@ impl Priority {
 }
 
 /// What an entity holds: the state of a target, and a token that tells whether it was dropped.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) state: State,
     _token: Token,
@@ -136,8 +136,22 @@ impl Target {
 
     /// What this becomes by an operation.
     pub(crate) fn after(&self, operation: &Operation, user: User) -> Self {
+        Target::of(self.state.after(operation, user))
+    }
+
+    /// One of the two: what an operation has made of a base, and what others have made of it meanwhile.
+    pub(crate) fn merged(base: &Self, mine: &Self, theirs: &Self, operation: &Operation) -> Self {
+        Target::of(State::merged(
+            &base.state,
+            &mine.state,
+            &theirs.state,
+            operation,
+        ))
+    }
+
+    fn of(state: State) -> Self {
         Target {
-            state: self.state.after(operation, user),
+            state,
             _token: Token::new(),
         }
     }
@@ -166,12 +180,30 @@ impl State {
         next.hits += u64::from(operation.kind.hits());
         next.modifications += 1;
         next.last_user = user;
-        next.history.push(Entry {
-            modification: next.modifications,
-            operation: operation.id,
-            total: next.total as u32,
-        });
+        next.note(operation);
         next
+    }
+
+    /// What was added to the base is added to theirs; what was set is set.
+    fn merged(base: &State, mine: &State, theirs: &State, operation: &Operation) -> Self {
+        let mut next = theirs.clone();
+        next.total = match operation.kind {
+            Kind::Update => mine.total,
+            _ => theirs.total + (mine.total - base.total),
+        };
+        next.hits += mine.hits - base.hits;
+        next.modifications += mine.modifications - base.modifications;
+        next.last_user = mine.last_user;
+        next.note(operation);
+        next
+    }
+
+    fn note(&mut self, operation: &Operation) {
+        self.history.push(Entry {
+            modification: self.modifications,
+            operation: operation.id,
+            total: self.total as u32,
+        });
     }
 }
 
@@ -257,12 +289,26 @@ impl std::fmt::Debug for History {
 /// Its mark is a random number of its own. So if one value were dropped twice and another one
 /// never, the counts would agree, but the sums of the marks would not.
 #[derive(Debug)]
-struct Token {
+pub(crate) struct Token {
     mark: u64,
 }
 
+/// A clone is another value, which is dropped by itself.
+impl Clone for Token {
+    fn clone(&self) -> Self {
+        Token::new()
+    }
+}
+
+/// It says nothing about the value that it comes with.
+impl PartialEq for Token {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
 impl Token {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         HOME.with(|&home| {
             let shard = &SHARDS[home];
             let number = shard.made.fetch_add(1, Relaxed);
@@ -352,7 +398,7 @@ impl SplitMix64 {
         SplitMix64(mix(seed ^ mix(stream.wrapping_add(GAMMA))))
     }
 
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(GAMMA);
         mix(self.0)
     }
