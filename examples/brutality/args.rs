@@ -1,5 +1,6 @@
 //! What can be asked for, and what is taken where nothing is.
 
+use crate::workload;
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser, ValueEnum};
 use snapcell::RetryPolicy;
@@ -187,7 +188,7 @@ impl Mix {
     /// Retries of normal operations in the original.
     fn retries(self) -> u32 {
         match self {
-            Mix::Brutality => 15,
+            Mix::Brutality => workload::Priority::Normal.retries(),
             Mix::Decorators => 10,
             Mix::Trees => 3,
             Mix::Occ | Mix::Hierarchy | Mix::Bank => 5,
@@ -238,13 +239,23 @@ impl Arguments {
         }
     }
 
-    /// Retries of normal operations; of structural ones twenty, as the original's class has, or more.
+    /// The same for a scenario, whose outcome should not depend on what the load may use up.
+    pub(crate) fn for_scenarios(&self) -> Self {
+        Arguments {
+            retries: None,
+            capacity: 65_536,
+            ..self.clone()
+        }
+    }
+
+    /// Retries of normal operations, and of others.
     pub(crate) fn retries(&self) -> u32 {
         self.retries.unwrap_or(self.mix.retries())
     }
 
     pub(crate) fn structural_retries(&self) -> u32 {
-        self.retries.unwrap_or(20)
+        let own = workload::Priority::High.retries();
+        self.retries.unwrap_or(own)
     }
 
     pub(crate) fn low_retries(&self) -> u32 {

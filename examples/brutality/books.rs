@@ -87,11 +87,6 @@ impl Meter {
         self.changed.store(true, Relaxed);
     }
 
-    /// The target is to stay as it is.
-    pub(crate) fn leaves(&self) {
-        self.changed.store(false, Relaxed);
-    }
-
     pub(crate) fn runs(&self) -> u32 {
         self.runs.load(Relaxed)
     }
@@ -292,15 +287,13 @@ impl Entry {
         matches!(self.end, End::Committed | End::Unchanged)
     }
 
-    pub(crate) fn is_rejected(&self) -> bool {
-        matches!(self.end, End::Rejected(_))
-    }
-
     /// The attempts that lost to another.
     pub(crate) fn lost(&self) -> u32 {
         match self.end {
             End::Rejected(Why::Exhausted) => self.attempts,
-            // The rejection of what has expired while it stayed away counts the attempt that it was not given.
+            // It may have been computed, to be merged later, but was not attempted.
+            End::Rejected(_) | End::Cancelled if self.started.is_none() => 0,
+            // The rejection of what has ended while it stayed away counts the attempt that it was not given.
             End::Rejected(_) | End::Cancelled => self.runs,
             _ => self.attempts.saturating_sub(1),
         }

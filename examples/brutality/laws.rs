@@ -119,7 +119,10 @@ fn beside_the_engine(arguments: &Arguments, run: &Run, ours: &Sums) -> Vec<Law> 
         Law::new("the engine's cancelled", ours.cancelled, counts.cancelled),
         Law::none("the engine's unfinished", counts.unfinished()),
     ];
-    let expired = |entry: &Entry| entry.end == End::Rejected(Why::Expired);
+    let ended_while_it_stayed_away = |entry: &Entry| {
+        let is_other = matches!(entry.end, End::Rejected(why) if why != Why::Exhausted);
+        is_other && entry.started.is_some()
+    };
     match arguments.policy {
         // All that are folded lose together, and that is one conflict.
         Policy::Fold => laws.push(Law::at_most(
@@ -128,7 +131,7 @@ fn beside_the_engine(arguments: &Arguments, run: &Run, ours: &Sums) -> Vec<Law> 
             counts.conflicts,
         )),
         // Of those nobody knows whether the last run was an attempt, or came before the first.
-        Policy::Merge if run.books.count(expired) > 0 => {}
+        Policy::Merge if run.books.count(ended_while_it_stayed_away) > 0 => {}
         _ => laws.push(Law::new(
             "the engine's conflicts = attempts that were lost",
             ours.lost_attempts,

@@ -83,7 +83,7 @@ impl Kind {
     }
 }
 
-/// How important an operation is. Here that decides one thing, how often it may be retried.
+/// How important an operation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Priority {
     /// 5; six operations in ten.
@@ -95,16 +95,6 @@ pub(crate) enum Priority {
 }
 
 impl Priority {
-    pub(crate) const ALL: [Priority; 3] = [Priority::Normal, Priority::High, Priority::Critical];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Priority::Normal => "normal (5)",
-            Priority::High => "high (8)",
-            Priority::Critical => "critical (10)",
-        }
-    }
-
     /// How often an operation is retried unless the arguments say otherwise.
     ///
     /// The original's stress test gives 15 retries to all, and its class for priorities of 8 and

@@ -274,7 +274,7 @@ impl Mix for Bank {
 
 /// The five of the tutorial, at once. Where only one of a round wins, the others come again.
 fn tutorial(arguments: &Arguments) -> Vec<Check> {
-    let engine = run::engine(arguments);
+    let engine = run::engine(&arguments.for_scenarios());
     // Without tokens: those are for the accounts that are counted.
     let account = Entity::new((OPENING, 0_u32));
     let order = |amount: i64| {

@@ -76,7 +76,7 @@ impl Mix for Decorators {
 
 /// Five of the same priority that are staged together.
 fn five_of_a_kind(arguments: &Arguments) -> Vec<Check> {
-    let engine = run::engine(arguments);
+    let engine = run::engine(&arguments.for_scenarios());
     let value = Entity::new(0_u32);
     let mut stage = engine.stage();
     let tickets: Vec<_> = (0..5)
@@ -109,7 +109,7 @@ fn five_of_a_kind(arguments: &Arguments) -> Vec<Check> {
 
 /// +100, +200 and +300, all of which have read before any of them writes.
 fn three_optimists(arguments: &Arguments) -> Vec<Check> {
-    let engine = run::engine(arguments);
+    let engine = run::engine(&arguments.for_scenarios());
     let value = Entity::new(0_u32);
     let all_have_read = Arc::new(Barrier::new(3));
     let amounts = [100, 200, 300];
