@@ -31,7 +31,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = Backoff::Tuned)]
     pub(crate) backoff: Backoff,
 
-    /// How many operations [default: as the mix's original has; with --duration, as many as there is time for]
+    /// How many operations [default: as the mix's original has; with --duration, as many as there is time for,
+    /// or ten million]
     #[arg(long, value_name = "N", value_parser = between(1, MOST))]
     operations: Option<u32>,
 
@@ -60,6 +61,10 @@ pub(crate) struct Arguments {
     /// [default: 50 for occ, otherwise 10]
     #[arg(long, value_name = "PERCENT", value_parser = between(0, 100))]
     beside: Option<u32>,
+
+    /// How many of a hundred of the others are cancelled right after they were submitted
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = between(0, 100))]
+    pub(crate) cancel: u32,
 
     /// Retries before an operation is rejected [default: as the mix's original has]
     #[arg(long, value_name = "N")]
@@ -268,8 +273,8 @@ pub(crate) fn sleeps(work: Duration) -> bool {
     work >= Duration::from_micros(200)
 }
 
-/// The most operations. Each takes some 150 bytes of memory: what became of it is remembered.
-const MOST: u64 = 20_000_000;
+/// The most operations. Each takes some 230 bytes of memory: what became of it is remembered.
+const MOST: u64 = 10_000_000;
 
 fn between(least: u64, most: u64) -> RangedU64ValueParser<u32> {
     RangedU64ValueParser::new().range(least..=most)

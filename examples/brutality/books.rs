@@ -46,7 +46,7 @@ impl Way {
 }
 
 /// Where a closure notes that it has run. The last note is that of the attempt that was committed, if one was.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Meter {
     runs: AtomicU32,
     merges: AtomicU32,
@@ -56,7 +56,32 @@ pub(crate) struct Meter {
     changed: AtomicBool,
 }
 
+/// How many there are. Each closure has one, so when all is over there should be none.
+static ALIVE: AtomicU64 = AtomicU64::new(0);
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        ALIVE.fetch_sub(1, Relaxed);
+    }
+}
+
 impl Meter {
+    pub(crate) fn new() -> Self {
+        ALIVE.fetch_add(1, Relaxed);
+        Meter {
+            runs: AtomicU32::new(0),
+            merges: AtomicU32::new(0),
+            all_ns: AtomicU64::new(0),
+            last_ns: AtomicU64::new(0),
+            modification: AtomicU64::new(0),
+            changed: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn alive() -> u64 {
+        ALIVE.load(Relaxed)
+    }
+
     /// A run of the closure, which works for so long first.
     pub(crate) fn run<R>(&self, work: Duration, run: impl FnOnce() -> R) -> R {
         self.runs.fetch_add(1, Relaxed);
@@ -276,7 +301,7 @@ impl Entry {
             effective: drawn.priority,
             expected: drawn.priority,
         };
-        Entry::new(drawn, thread, &answer, &Meter::default(), course)
+        Entry::new(drawn, thread, &answer, &Meter::new(), course)
     }
 
     pub(crate) fn is_committed(&self) -> bool {

@@ -93,6 +93,15 @@ impl Pending {
         self.ticket.is_done()
     }
 
+    /// Has it end, if it hasn't begun.
+    pub(crate) fn cancel(&self) {
+        self.ticket.cancel();
+    }
+
+    pub(crate) fn drawn(&self) -> &Drawn {
+        &self.drawn
+    }
+
     /// Waits until it has ended.
     pub(crate) fn end(mut self, thread: u32) -> (Entry, Option<String>) {
         let (answer, course) = self.ticket.end(&self.meter);
@@ -127,6 +136,7 @@ fn fits(state: snapcell::State, end: End) -> bool {
 trait Kept: Send {
     fn is_done(&self) -> bool;
     fn state(&self) -> snapcell::State;
+    fn cancel(&self);
     fn end(&mut self, meter: &Meter) -> (Answer, Course);
 }
 
@@ -142,6 +152,11 @@ impl<O: Send + 'static, F: Display + Send + 'static> Kept for Ours<O, F> {
 
     fn state(&self) -> snapcell::State {
         self.ticket.status().state()
+    }
+
+    fn cancel(&self) {
+        // Whether it came in time, its answer tells.
+        let _ = self.ticket.cancel();
     }
 
     fn end(&mut self, meter: &Meter) -> (Answer, Course) {

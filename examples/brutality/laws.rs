@@ -120,7 +120,10 @@ fn beside_the_engine(arguments: &Arguments, run: &Run, ours: &Sums) -> Vec<Law> 
         Law::none("the engine's unfinished", counts.unfinished()),
     ];
     let ended_while_it_stayed_away = |entry: &Entry| {
-        let is_other = matches!(entry.end, End::Rejected(why) if why != Why::Exhausted);
+        let is_other = match entry.end {
+            End::Rejected(why) => why != Why::Exhausted,
+            end => end == End::Cancelled,
+        };
         is_other && entry.started.is_some()
     };
     match arguments.policy {
@@ -197,6 +200,10 @@ fn left_behind(run: &Run) -> Vec<Law> {
         Law::none(
             "sum of marks, made less dropped (not 0: one twice, another never)",
             tokens.marks_left,
+        ),
+        Law::none(
+            "operations whose closure somebody still has, after all",
+            run.closures_left,
         ),
         Law::none("destructors that panicked", run.destructor_panics),
     ];

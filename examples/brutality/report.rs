@@ -65,6 +65,7 @@ struct Settings {
     cores: usize,
     work_ns: u64,
     beside_percent: u32,
+    cancel_percent: u32,
     capacity: u32,
     retries_structural: u32,
     retries_normal: u32,
@@ -159,6 +160,7 @@ struct Memory {
     values_left_after_all: u64,
     operations_left_in_lanes: usize,
     operations_in_flight: u64,
+    closures_left_after_all: u64,
     engine_is_clean: bool,
 }
 
@@ -276,6 +278,7 @@ impl Settings {
             cores: thread::available_parallelism().map_or(1, NonZero::get),
             work_ns: nanoseconds(arguments.work),
             beside_percent: arguments.beside(),
+            cancel_percent: arguments.cancel,
             capacity: arguments.capacity,
             retries_structural: arguments.structural_retries(),
             retries_normal: arguments.retries(),
@@ -529,6 +532,7 @@ impl Memory {
             values_left_after_all: after.made.abs_diff(after.dropped),
             operations_left_in_lanes: run.waiting,
             operations_in_flight: run.unfinished,
+            closures_left_after_all: run.closures_left,
             engine_is_clean: run.is_clean,
         }
     }
@@ -586,6 +590,10 @@ fn mechanisms(arguments: &Arguments, run: &Run, attempts: &Attempts) -> Vec<Mech
         fired(
             "eviction: an operation made room for one that is more important",
             rejected(Why::Evicted),
+        ),
+        fired(
+            "cancellation: an operation was ended before it began, or between attempts",
+            books.count(|entry| entry.end == End::Cancelled),
         ),
         fired(
             "overload: an operation was not taken",
@@ -691,7 +699,7 @@ fn ratio(part: u64, whole: u64) -> f64 {
     }
 }
 
-/// What is left of the arguments when a policy decides how much of the work is done.
+/// Whether an operation may be rejected for nothing but that there is a better one.
 fn drops_losers(policy: Policy) -> bool {
     policy == Policy::Winner
 }

@@ -8,7 +8,7 @@ use crate::books::{Books, Course, Drawn, Entry, Meter, Way};
 use crate::clock::Start;
 use crate::door::{Door, Pending};
 use crate::mix::{self, Check, Mix, Outcome};
-use crate::workload::Tokens;
+use crate::workload::{SplitMix64, Tokens};
 use indicatif::{ProgressBar, ProgressStyle};
 use snapcell::{Class, ClassPolicy, Counts, Engine, Lag, Policies, RetryPolicy, ShutDown};
 use std::collections::VecDeque;
@@ -25,7 +25,7 @@ pub(crate) struct Run {
     pub(crate) books: Books,
     /// How many operations were handed out to submitters.
     pub(crate) handed_out: u64,
-    /// From the start until the last batch was handed out.
+    /// From the start until the last operation was submitted.
     pub(crate) submitting: Duration,
     /// From the start until the last operation ended.
     pub(crate) elapsed: Duration,
@@ -47,6 +47,8 @@ pub(crate) struct Run {
     pub(crate) tokens: Tokens,
     /// The same after all.
     pub(crate) tokens_after_all: Tokens,
+    /// Operations whose closure somebody still has, after all.
+    pub(crate) closures_left: u64,
     pub(crate) destructor_panics: u64,
 }
 
@@ -108,7 +110,7 @@ pub(crate) fn run(arguments: &Arguments) -> Run {
     };
     let books = arena.submit_all();
     let start = arena.start;
-    let (handed_out, submitting) = arena.dispenser.totals();
+    let handed_out = arena.dispenser.total();
     if let Some(bar) = &arena.progress {
         bar.finish_and_clear();
     }
@@ -121,6 +123,11 @@ pub(crate) fn run(arguments: &Arguments) -> Run {
         .iter()
         .map(|entry| start.since(entry.ended))
         .max();
+    let born = books
+        .entries
+        .iter()
+        .map(|entry| start.since(entry.born))
+        .max();
     let outcome = mix.judge(&books);
     let (kinds, waiting) = (mix.kinds(), mix.waiting(&engine));
     let (counts, is_clean) = (engine.counts(), engine.is_clean());
@@ -130,7 +137,7 @@ pub(crate) fn run(arguments: &Arguments) -> Run {
     Run {
         kinds,
         handed_out,
-        submitting,
+        submitting: born.unwrap_or_default(),
         elapsed: ended.unwrap_or_default(),
         start,
         checks,
@@ -144,6 +151,7 @@ pub(crate) fn run(arguments: &Arguments) -> Run {
         lag_after_all: snapcell::reclamation_lag(),
         tokens,
         tokens_after_all: Tokens::so_far().since(before),
+        closures_left: Meter::alive(),
         destructor_panics: (snapcell::destructor_panics() - panics_before) as u64,
     }
 }
@@ -156,7 +164,9 @@ fn settle() {
     loop {
         snapcell::reclaim();
         let tokens = Tokens::so_far();
-        let is_settled = snapcell::reclamation_lag().nodes == 0 && tokens.made == tokens.dropped;
+        let is_settled = snapcell::reclamation_lag().nodes == 0
+            && tokens.made == tokens.dropped
+            && Meter::alive() == 0;
         if is_settled || start.elapsed() > LONGEST {
             return;
         }
@@ -222,40 +232,33 @@ impl Arena<'_> {
     }
 }
 
-/// Hands out batches.
+/// Hands out batches: how many operations have been.
 #[derive(Default)]
-struct Dispenser(Mutex<Dispensed>);
-
-#[derive(Clone, Copy, Default)]
-struct Dispensed {
-    operations: u32,
-    last: Duration,
-}
+struct Dispenser(Mutex<u32>);
 
 impl Dispenser {
     fn take(&self, arguments: &Arguments, elapsed: Duration) -> Option<Range<u32>> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = arguments.operations() - state.operations;
+        let left = arguments.operations() - *state;
         let is_late = arguments.duration.is_some_and(|duration| {
             // What is not due before the end isn't begun.
             let due = arguments
                 .rate
-                .map_or(0.0, |rate| f64::from(state.operations) / f64::from(rate));
+                .map_or(0.0, |rate| f64::from(*state) / f64::from(rate));
             elapsed >= duration || due >= duration.as_secs_f64()
         });
         if left == 0 || is_late {
             return None;
         }
-        let first = state.operations;
-        state.operations += left.min(arguments.batch());
-        state.last = elapsed;
-        Some(first..state.operations)
+        let first = *state;
+        *state += left.min(arguments.batch());
+        Some(first..*state)
     }
 
-    /// How many operations were handed out, and when the last ones were.
-    fn totals(&self) -> (u64, Duration) {
-        let state = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (state.operations.into(), state.last)
+    /// How many operations were handed out.
+    fn total(&self) -> u64 {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        u64::from(*state)
     }
 }
 
@@ -300,17 +303,28 @@ impl<'a> Submitter<'a> {
         let mut door = Door::new(arena.engine, arena.arguments.batch());
         for id in batch {
             let drawn = arena.mix.draw(id);
-            let meter = Arc::new(Meter::default());
+            let meter = Arc::new(Meter::new());
             match drawn.way {
                 Way::InTurn => arena.mix.submit(&drawn, self.thread, &meter, &mut door),
                 _ => self.do_at_once(drawn, &meter),
             }
         }
         let (pending, refused) = door.close();
+        self.cancel_some(&pending);
         self.pending.extend(pending);
         for drawn in refused {
             self.enter_refusal(drawn);
         }
+    }
+
+    fn cancel_some(&self, pending: &[Pending]) {
+        let arguments = self.arena.arguments;
+        let is_chosen = |pending: &&Pending| {
+            let seed = arguments.seed.rotate_right(16);
+            let mut random = SplitMix64::seeded(seed, pending.drawn().id.into());
+            random.below(100) < u64::from(arguments.cancel)
+        };
+        pending.iter().filter(is_chosen).for_each(Pending::cancel);
     }
 
     fn do_at_once(&mut self, drawn: Drawn, meter: &Arc<Meter>) {

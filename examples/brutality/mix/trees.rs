@@ -499,9 +499,12 @@ impl Mix for Trees {
             .map(|entry| (entry.drawn.id, entry))
             .collect();
         let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
-        // What is to be merged is computed before it is known whether there is time or room for it.
+        // What is to be merged is computed before it is known whether it is still wanted, and there is time and room for it.
         let may_have = |end: End| {
-            let is_late = matches!(end, End::Rejected(Why::Expired | Why::Evicted));
+            let is_late = matches!(
+                end,
+                End::Rejected(Why::Expired | Why::Evicted) | End::Cancelled
+            );
             is_late && self.arguments.policy == Policy::Merge
         };
         let has_ended_well = |id: &u32| {

@@ -134,6 +134,24 @@ fn original(mix: Mix) -> Original {
     }
 }
 
+/// What the original has to reach, and whether this run does.
+fn pass_mark(
+    mix: Mix,
+    performance: &Performance,
+    attempts: &Attempts,
+) -> Option<(&'static str, bool)> {
+    let completion = performance.completion;
+    match mix {
+        Mix::Brutality => Some(("40 % succeed", completion >= 0.4)),
+        Mix::Trees => Some(("10 % are completed", completion >= 0.1)),
+        Mix::Occ => Some((
+            "95 %, half the attempts",
+            completion >= 0.95 && attempts.wasted_attempts < 0.5,
+        )),
+        _ => None,
+    }
+}
+
 impl Comparison {
     pub(super) fn new(
         arguments: &Arguments,
@@ -199,6 +217,10 @@ impl Comparison {
                 assertions.into(),
                 format!("{held} of {checks}"),
             ));
+        }
+        if let Some((mark, is_reached)) = pass_mark(arguments.mix, performance, attempts) {
+            let reached = if is_reached { "reached" } else { "missed" };
+            rows.push(("its pass mark", mark.into(), reached.into()));
         }
         let rows = rows.into_iter().map(|(what, original, here)| Row {
             what,

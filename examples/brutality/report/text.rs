@@ -58,6 +58,11 @@ impl Report {
         line(f, "threads", threads)?;
         line(f, "work per attempt", time(s.work_ns))?;
         line(f, "beside the lanes", format!("{} %", s.beside_percent))?;
+        line(
+            f,
+            "cancelled",
+            format!("{} % of the others", s.cancel_percent),
+        )?;
         line(f, "retries", retries)?;
         line(f, "room in a lane", grouped(s.capacity.into()))?;
         line(f, "seed", s.seed)?;
@@ -178,9 +183,10 @@ impl Report {
             megabytes(m.lag_bytes as u64)
         );
         let left = format!(
-            "{} nodes, {} values, {} operations in lanes, {} in flight; the engine is {}",
+            "{} nodes, {} values, {} closures, {} operations in lanes, {} in flight; the engine is {}",
             m.lag_nodes_after_all,
             m.values_left_after_all,
+            m.closures_left_after_all,
             m.operations_left_in_lanes,
             m.operations_in_flight,
             if m.engine_is_clean {
