@@ -4,21 +4,26 @@
 //! can be counted, and the verdict follows from the laws.
 
 pub(crate) mod compare;
+mod groups;
 pub(crate) mod json;
+mod mechanisms;
 pub(crate) mod plot;
 pub(crate) mod text;
 
 use crate::args::{Arguments, Policy};
-use crate::books::{Books, End, Entry, Sums, Way, Why};
+use crate::books::{Books, End, Entry, Why};
 use crate::clock::nanoseconds;
 use crate::laws::{self, Law};
 use crate::mix::Check;
 use crate::run::Run;
 use clap::ValueEnum;
 use compare::Comparison;
+use groups::{
+    Group, TargetRow, Times, classes, fairness, kinds, submitter_fairness, targets, ways,
+};
+use mechanisms::{Mechanism, mechanisms, verdict};
 use serde::Serialize;
-use snapcell::{Policies, Protection};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZero;
 use std::thread;
@@ -120,34 +125,6 @@ struct Attempts {
     retries: BTreeMap<u32, u64>,
 }
 
-/// Operations that have something in common.
-#[derive(Debug, Serialize)]
-struct Group {
-    name: String,
-    submitted: u64,
-    committed: u64,
-    unchanged: u64,
-    rejected: u64,
-    failed: u64,
-    lost_attempts: u64,
-    first_tries: u64,
-    mean_attempts: f64,
-    most_attempts: u32,
-    queueing_ns: Times,
-    latency_ns: Times,
-}
-
-#[derive(Debug, Serialize)]
-struct TargetRow {
-    version: u64,
-    submitted: u64,
-    committed: u64,
-    rejected: u64,
-    lost_attempts: u64,
-    queueing_p95_ns: u64,
-    state: String,
-}
-
 #[derive(Debug, Serialize)]
 struct Memory {
     /// Of the whole process, the books of this program included.
@@ -164,30 +141,12 @@ struct Memory {
     engine_is_clean: bool,
 }
 
-/// Something that a run may or may not bring about. If it doesn't, the run says nothing about it.
-#[derive(Debug, Serialize)]
-struct Mechanism {
-    name: &'static str,
-    fired: u64,
-    required: bool,
-}
-
 /// An earlier round of `--require-conflicts`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Round {
     work_ns: u64,
     committed: u64,
     conflicts: u64,
-}
-
-/// What times were like, in nanoseconds.
-#[derive(Debug, Default, Serialize)]
-struct Times {
-    mean: u64,
-    p50: u64,
-    p95: u64,
-    p99: u64,
-    max: u64,
 }
 
 impl Report {
@@ -383,142 +342,6 @@ fn folds(books: &Books) -> u64 {
     versions.values().filter(|many| **many > 1).count() as u64
 }
 
-impl Group {
-    fn new(name: String, members: &[&Entry]) -> Self {
-        let books = Books {
-            entries: members.iter().map(|entry| **entry).collect(),
-            ..Books::default()
-        };
-        let Sums {
-            submitted,
-            committed,
-            unchanged,
-            rejected,
-            failed,
-            lost_attempts,
-            ..
-        } = books.sums(|_| true);
-        let begun = || members.iter().filter(|entry| entry.attempts > 0);
-        let attempts = begun().map(|entry| u64::from(entry.attempts));
-        Group {
-            name,
-            submitted,
-            committed,
-            unchanged,
-            rejected,
-            failed,
-            lost_attempts,
-            first_tries: books.count(is_first_try),
-            mean_attempts: ratio(attempts.sum(), begun().count() as u64),
-            most_attempts: begun().map(|entry| entry.attempts).max().unwrap_or(0),
-            queueing_ns: Times::of(members.iter().filter_map(|entry| entry.queueing())),
-            latency_ns: Times::of(members.iter().filter_map(|entry| latency(entry))),
-        }
-    }
-}
-
-/// A group for each key that there is, in their order.
-fn groups<K: Ord>(
-    books: &Books,
-    key: impl Fn(&Entry) -> K,
-    name: impl Fn(&K) -> String,
-) -> Vec<Group> {
-    let mut members: BTreeMap<K, Vec<&Entry>> = BTreeMap::new();
-    for entry in &books.entries {
-        members.entry(key(entry)).or_default().push(entry);
-    }
-    let groups = members
-        .iter()
-        .map(|(key, members)| Group::new(name(key), members));
-    groups.collect()
-}
-
-/// The name of a class and a priority, the most important first.
-pub(crate) fn class_key(entry: &Entry) -> (std::cmp::Reverse<u8>, usize) {
-    let priority = entry.drawn.priority.get();
-    (std::cmp::Reverse(priority), entry.drawn.class.index())
-}
-
-pub(crate) fn class_name((priority, class): &(std::cmp::Reverse<u8>, usize)) -> String {
-    let policies = Policies::default();
-    let policy = policies
-        .iter()
-        .nth(*class)
-        .map(|(_, policy)| policy.name().to_owned());
-    format!("{} {}", policy.unwrap_or_default(), priority.0)
-}
-
-fn classes(books: &Books) -> Vec<Group> {
-    groups(books, class_key, class_name)
-}
-
-fn kinds(run: &Run) -> Vec<Group> {
-    groups(
-        &run.books,
-        |entry| entry.drawn.kind,
-        |kind| run.kinds[*kind].to_owned(),
-    )
-}
-
-fn ways(books: &Books) -> Vec<Group> {
-    groups(
-        books,
-        |entry| way_name(entry.drawn.way),
-        |name| (*name).to_owned(),
-    )
-}
-
-fn way_name(way: Way) -> &'static str {
-    match way {
-        Way::InTurn => "in turn",
-        Way::AtOnce => "at once",
-        Way::Past => "past the engine",
-        Way::Protected(Protection::None) => "protected: no",
-        Way::Protected(Protection::Staged) => "protected: staged",
-        Way::Protected(Protection::Optimistic) => "protected: occ",
-        Way::Protected(Protection::Both) => "protected: both",
-    }
-}
-
-fn targets(run: &Run) -> Vec<TargetRow> {
-    let rows = run
-        .outcome
-        .targets
-        .iter()
-        .enumerate()
-        .map(|(index, target)| {
-            let sums = run.books.sums(|entry| entry.drawn.target == index);
-            let of_it = run
-                .books
-                .entries
-                .iter()
-                .filter(|entry| entry.drawn.target == index);
-            TargetRow {
-                version: target.version,
-                submitted: sums.submitted,
-                committed: sums.committed,
-                rejected: sums.rejected,
-                lost_attempts: sums.lost_attempts,
-                queueing_p95_ns: Times::of(of_it.filter_map(Entry::queueing)).p95,
-                state: target.state.clone(),
-            }
-        });
-    rows.collect()
-}
-
-/// The least over the most.
-fn fairness(shares: impl Iterator<Item = u64> + Clone) -> f64 {
-    ratio(shares.clone().min().unwrap_or(0), shares.max().unwrap_or(0))
-}
-
-fn submitter_fairness(books: &Books) -> f64 {
-    let mut shares: BTreeMap<u32, u64> = BTreeMap::new();
-    for entry in &books.entries {
-        *shares.entry(entry.thread).or_default() += u64::from(entry.has_succeeded());
-    }
-    fairness(shares.values().copied())
-}
-
 impl Memory {
     fn new(run: &Run) -> Self {
         let after = run.tokens_after_all;
@@ -544,150 +367,6 @@ fn peak_rss() -> Option<u64> {
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kilobytes * 1024)
-}
-
-impl Mechanism {
-    fn is_missing(&self) -> bool {
-        self.required && self.fired == 0
-    }
-}
-
-fn mechanisms(arguments: &Arguments, run: &Run, attempts: &Attempts) -> Vec<Mechanism> {
-    let books = &run.books;
-    let rejected = |why| books.count(|entry| entry.end == End::Rejected(why));
-    let way = |way| books.count(|entry| entry.drawn.way == way);
-    let fired = |name, fired| Mechanism {
-        name,
-        fired,
-        required: false,
-    };
-    let values_of_losers = attempts.lost;
-    vec![
-        Mechanism {
-            name: "conflict: an attempt lost, and was found out",
-            fired: attempts.conflicts(),
-            required: arguments.require_conflicts,
-        },
-        fired(
-            "retry: an operation that lost succeeded later",
-            books.count(|entry| entry.has_succeeded() && entry.lost() > 0),
-        ),
-        // Never required: that a budget suffices is the aim.
-        fired("exhaustion: a budget was used up", rejected(Why::Exhausted)),
-        fired(
-            "round: an operation lost to one that is more important, or earlier",
-            rejected(Why::Lost),
-        ),
-        fired(
-            "fold: several operations were published by one commit",
-            attempts.folds,
-        ),
-        fired("merge: two changes were made one", attempts.merges),
-        fired(
-            "patience: an operation waited too long",
-            rejected(Why::Expired),
-        ),
-        fired(
-            "eviction: an operation made room for one that is more important",
-            rejected(Why::Evicted),
-        ),
-        fired(
-            "cancellation: an operation was ended before it began, or between attempts",
-            books.count(|entry| entry.end == End::Cancelled),
-        ),
-        fired(
-            "overload: an operation was not taken",
-            books.count(|entry| entry.end == End::NotTaken),
-        ),
-        fired(
-            "inheritance: a part was as important as the whole",
-            books.count(|entry| entry.effective > entry.drawn.priority),
-        ),
-        fired(
-            "refusal: a closure refused",
-            books.count(|entry| entry.end == End::Refused),
-        ),
-        fired("lanes: an operation took its turn", way(Way::InTurn)),
-        fired("beside: an operation was run at once", way(Way::AtOnce)),
-        fired(
-            "outsiders: an operation went past the engine",
-            books.count(|entry| !entry.drawn.way.is_counted()),
-        ),
-        fired(
-            "reclamation during the run: a replaced value was freed",
-            run.tokens.dropped.saturating_sub(values_of_losers),
-        ),
-    ]
-}
-
-/// What the laws say, and the exit code.
-fn verdict(
-    laws: &[Law],
-    mechanisms: &[Mechanism],
-    performance: &Performance,
-    attempts: &Attempts,
-) -> (String, u8) {
-    let broken: BTreeSet<&str> = laws
-        .iter()
-        .filter(|law| !law.holds)
-        .map(|law| law.law)
-        .collect();
-    if !broken.is_empty() {
-        let (some, all) = (broken.len(), laws.len());
-        let list = Vec::from_iter(broken).join("; ");
-        return (format!("{some} of {all} laws do NOT hold: {list}"), 1);
-    }
-    if mechanisms.iter().any(Mechanism::is_missing) {
-        let text = "the laws hold, but conflicts were required and none occurred";
-        return (text.into(), 2);
-    }
-    let all = laws.len();
-    let rejected = match performance.rejected {
-        0 => String::from("no operation was rejected"),
-        many => {
-            let why = performance.rejected_why.iter();
-            let why: Vec<_> = why
-                .map(|(why, many)| format!("{} {why}", text::grouped(*many)))
-                .collect();
-            format!(
-                "{} of {} operations were rejected ({})",
-                text::grouped(many),
-                text::grouped(performance.submitted),
-                why.join(", ")
-            )
-        }
-    };
-    let text = match attempts.conflicts() {
-        0 => format!(
-            "all {all} laws hold, but no attempt ever lost to another: this run says nothing about conflicts; {rejected}"
-        ),
-        many => format!(
-            "all {all} laws hold, over {} conflicts; {rejected}",
-            text::grouped(many)
-        ),
-    };
-    (text, 0)
-}
-
-impl Times {
-    fn of(times: impl Iterator<Item = Duration>) -> Self {
-        let mut times: Vec<u64> = times.map(nanoseconds).collect();
-        times.sort_unstable();
-        let sum: u64 = times.iter().sum();
-        Times {
-            mean: sum.checked_div(times.len() as u64).unwrap_or(0),
-            p50: percentile(&times, 50),
-            p95: percentile(&times, 95),
-            p99: percentile(&times, 99),
-            max: percentile(&times, 100),
-        }
-    }
-}
-
-/// Of sorted times, the smallest one that so many percent don't exceed.
-fn percentile(sorted: &[u64], percent: usize) -> u64 {
-    let rank = (sorted.len() * percent).div_ceil(100);
-    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0)
 }
 
 /// 0 where there is nothing to compare with.

@@ -1,6 +1,8 @@
 //! A plot of the run: commits, lost attempts and latency over time, a line for each class and priority.
 
-use super::{class_key, class_name, percentile};
+use super::groups::{class_key, class_name, percentile};
+use super::name_of;
+use super::text::grouped;
 use crate::args::Arguments;
 use crate::books::Entry;
 use crate::clock::nanoseconds;
@@ -42,10 +44,10 @@ pub(crate) fn draw(path: &Path, arguments: &Arguments, run: &Run) -> Drawn {
     let root = SVGBackend::new(path, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
     let title = format!(
-        "{:?}, {:?}: {} operations on {} targets",
-        arguments.mix,
-        arguments.policy,
-        run.books.entries.len(),
+        "{}, {}: {} operations on {} targets",
+        name_of(&arguments.mix),
+        name_of(&arguments.policy),
+        grouped(run.books.entries.len() as u64),
         arguments.targets()
     );
     let root = root.titled(&title, ("sans-serif", 20))?;
@@ -122,6 +124,7 @@ fn panel(
     chart
         .configure_mesh()
         .x_desc("s")
+        .y_label_formatter(&|figure| grouped(figure.round() as u64))
         .light_line_style(WHITE)
         .draw()?;
     for ((name, line), color) in lines.into_iter().zip(COLORS.into_iter().cycle()) {

@@ -1,6 +1,7 @@
 //! The report as text: the sections of the originals, in their order, and then what they lack.
 
-use super::{Group, Report, Times, ratio};
+use super::groups::{Group, Times};
+use super::{Report, ratio};
 use std::fmt;
 
 impl fmt::Display for Report {
