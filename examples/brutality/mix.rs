@@ -6,6 +6,7 @@ pub(crate) mod decorators;
 pub(crate) mod hierarchy;
 pub(crate) mod hot;
 pub(crate) mod occ;
+pub(crate) mod past;
 pub(crate) mod trees;
 
 use crate::args::{self, Arguments};

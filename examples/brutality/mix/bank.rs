@@ -2,17 +2,14 @@
 //! size, with withdrawals that the account doesn't allow.
 
 use super::hot::{chance, stamp_of, way};
-use super::{Check, Mix, Outcome, Scenario, class_of, line};
+use super::{Check, Mix, Outcome, Scenario, class_of, line, past};
 use crate::args::{Arguments, Policy};
 use crate::books::{Answer, Books, Drawn, End, Entry, Meter, Way};
-use crate::clock;
 use crate::door::Door;
 use crate::laws::{self, Law};
 use crate::run;
 use crate::workload::{SplitMix64, Token};
-use snapcell::{
-    Engine, Entity, Merge, Next, Operation, OperationError, Priority, Situation, Snapshot,
-};
+use snapcell::{Engine, Entity, Merge, Operation, Priority, Snapshot};
 use std::fmt;
 use std::sync::Arc;
 
@@ -85,51 +82,14 @@ impl Bank {
         &self,
         drawn: &Drawn,
         meter: &Arc<Meter>,
-    ) -> impl Fn(&Account) -> Result<Option<Account>, Overdrawn> + Clone + Send + Sync + use<> {
+    ) -> impl Fn(&Account) -> Result<Account, Overdrawn> + Clone + Send + Sync + use<> {
         let (amount, meter, work) = (self.amount(drawn), meter.clone(), self.arguments.work);
         move |account| {
             meter.run(work, || {
                 let next = account.after(amount)?;
                 meter.changes(next.transactions);
-                Ok(Some(next))
+                Ok(next)
             })
-        }
-    }
-
-    /// Past the engine, so that no guard is held while it works.
-    fn commit_past(
-        &self,
-        drawn: &Drawn,
-        meter: &Meter,
-        change: impl Fn(&Account) -> Result<Option<Account>, Overdrawn>,
-    ) -> Answer {
-        let account = &self.accounts[drawn.target];
-        let mut random = chance(&self.arguments, !drawn.id);
-        loop {
-            let seen = account.snapshot();
-            let next = match change(&seen) {
-                Ok(Some(next)) => next,
-                Ok(None) => unreachable!("each order changes something"),
-                Err(error) => {
-                    let refused = Err::<Snapshot<Account>, _>(OperationError::Refused(error));
-                    return Answer::of(refused, meter, stamp_of);
-                }
-            };
-            if let Ok(committed) = account.try_commit_on(&seen, next) {
-                let committed = Ok::<_, OperationError<Overdrawn>>(committed.snapshot());
-                return Answer::of(committed, meter, stamp_of);
-            }
-            let next = self.arguments.retry().next(Situation {
-                attempt: meter.runs(),
-                retries: self.arguments.retries(),
-                entropy: random.next(),
-                ..Situation::default()
-            });
-            match next {
-                Next::Wait(long) => clock::work(long),
-                Next::Now | Next::Spin(_) => std::hint::spin_loop(),
-                Next::Exhausted | Next::Expired => return Answer::exhausted(meter.runs()),
-            }
         }
     }
 }
@@ -175,6 +135,7 @@ impl Mix for Bank {
     fn submit(&self, drawn: &Drawn, _: u32, meter: &Arc<Meter>, door: &mut Door<'_>) {
         let account = &self.accounts[drawn.target];
         let change = self.change(drawn, meter);
+        let change = move |account: &Account| change(account).map(Some);
         if self.arguments.policy != Policy::Merge {
             let order = Operation::try_update(account, change);
             return door.submit(drawn, meter, order, stamp_of);
@@ -194,11 +155,12 @@ impl Mix for Bank {
     }
 
     fn at_once(&self, drawn: &Drawn, _: u32, meter: &Arc<Meter>, engine: &Engine) -> Answer {
+        let account = &self.accounts[drawn.target];
         let change = self.change(drawn, meter);
         if drawn.way == Way::Past {
-            return self.commit_past(drawn, meter, change);
+            return past::commit(account, &self.arguments, drawn, meter, change);
         }
-        let order = Operation::try_update(&self.accounts[drawn.target], change)
+        let order = Operation::try_update(account, move |account| change(account).map(Some))
             .class(drawn.class)
             .priority(drawn.priority);
         Answer::of(engine.run(&order), meter, stamp_of)

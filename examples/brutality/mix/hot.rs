@@ -4,14 +4,13 @@
 //! The strongest law is the replay: all commits, put in the order of the versions that they were given and applied one
 //! by one to a fresh target, must give the very state that the threads left, history included.
 
-use super::{Outcome, class_of, line};
+use super::{Outcome, class_of, line, past};
 use crate::args::{Arguments, Policy};
 use crate::books::{Answer, Books, Drawn, Entry, Meter, Way};
-use crate::clock;
 use crate::door::Door;
 use crate::laws::{self, Law};
 use crate::workload::{Entry as Line, History, Kind, Operation, SplitMix64, State, Target, User};
-use snapcell::{Engine, Entity, Next, Priority, Situation, Snapshot};
+use snapcell::{Engine, Entity, Priority, Snapshot};
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -126,47 +125,15 @@ impl Hot {
                 let result = engine.protect(drawn.class, protection, target, change);
                 Answer::of(result, meter, stamp_of)
             }
-            Way::Past => self.commit_past(drawn, meter, change),
+            Way::Past => {
+                let change = |target: &Target| Ok::<_, Infallible>(change(target));
+                past::commit(target, &self.arguments, drawn, meter, change)
+            }
             Way::InTurn | Way::AtOnce => {
                 let operation = snapcell::Operation::update(target, change)
                     .class(drawn.class)
                     .priority(drawn.priority);
                 Answer::of(engine.run(&operation), meter, stamp_of)
-            }
-        }
-    }
-
-    /// Reads, works and commits, past the engine: so no guard is held while it works, which would keep all that is
-    /// replaced meanwhile from being freed.
-    fn commit_past(
-        &self,
-        drawn: &Drawn,
-        meter: &Meter,
-        change: impl Fn(&Target) -> Target,
-    ) -> Answer {
-        let target = &self.targets[drawn.target];
-        let retry = self.arguments.retry();
-        let mut random = chance(&self.arguments, !drawn.id);
-        loop {
-            let seen = target.snapshot();
-            if let Ok(committed) = target.try_commit_on(&seen, change(&seen)) {
-                let committed = committed.snapshot();
-                return Answer::of(
-                    Ok::<_, snapcell::OperationError<Infallible>>(committed),
-                    meter,
-                    stamp_of,
-                );
-            }
-            let next = retry.next(Situation {
-                attempt: meter.runs(),
-                retries: self.arguments.retries(),
-                entropy: random.next(),
-                ..Situation::default()
-            });
-            match next {
-                Next::Wait(long) => clock::work(long),
-                Next::Now | Next::Spin(_) => std::hint::spin_loop(),
-                Next::Exhausted | Next::Expired => return Answer::exhausted(meter.runs()),
             }
         }
     }
