@@ -4,7 +4,7 @@
 //! The strongest law is the replay: all commits, put in the order of the versions that they were given and applied one
 //! by one to a fresh target, must give the very state that the threads left, history included.
 
-use super::{Outcome, class_of, line, past};
+use super::{Mix, Outcome, class_of, line, past};
 use crate::args::{Arguments, Policy};
 use crate::books::{Answer, Books, Drawn, Entry, Meter, Way};
 use crate::door::Door;
@@ -35,34 +35,9 @@ impl Hot {
         }
     }
 
-    pub(crate) fn kinds(&self) -> &'static [&'static str] {
-        const NAMES: [&str; 4] = [
-            Kind::ALL[0].name(),
-            Kind::ALL[1].name(),
-            Kind::ALL[2].name(),
-            Kind::ALL[3].name(),
-        ];
-        &NAMES
-    }
-
     /// What the operation of this number does.
     pub(crate) fn operation(&self, id: u32) -> Operation {
         Operation::draw(self.arguments.seed, id, self.arguments.targets())
-    }
-
-    pub(crate) fn draw(&self, id: u32) -> Drawn {
-        let operation = self.operation(id);
-        let mut random = chance(&self.arguments, id);
-        let priority = (self.priority)(&operation, &mut random);
-        Drawn {
-            id,
-            kind: operation.kind as usize,
-            target: operation.target,
-            class: class_of(priority),
-            priority,
-            way: way(&self.arguments, &mut random),
-            is_part: false,
-        }
     }
 
     /// The closure of an operation.
@@ -81,106 +56,6 @@ impl Hot {
                 meter.changes(next.state.modifications);
                 next
             })
-        }
-    }
-
-    pub(crate) fn submit(
-        &self,
-        drawn: &Drawn,
-        thread: u32,
-        meter: &Arc<Meter>,
-        door: &mut Door<'_>,
-    ) {
-        let target = &self.targets[drawn.target];
-        let change = self.change(drawn, thread, meter);
-        if self.arguments.policy != Policy::Merge {
-            let update = snapcell::Operation::update(target, change);
-            return door.submit(drawn, meter, update, stamp_of);
-        }
-        let (operation, noted) = (self.operation(drawn.id), meter.clone());
-        let merging = snapcell::Operation::merging(
-            target,
-            move |target| Ok::<_, Infallible>(Some(change(target))),
-            move |merge| {
-                let merged = || Target::merged(merge.base, merge.mine, merge.theirs, &operation);
-                let next = noted.merge(merged);
-                noted.changes(next.state.modifications);
-                Some(next)
-            },
-        );
-        door.submit(drawn, meter, merging, stamp_of);
-    }
-
-    pub(crate) fn at_once(
-        &self,
-        drawn: &Drawn,
-        thread: u32,
-        meter: &Arc<Meter>,
-        engine: &Engine,
-    ) -> Answer {
-        let target = &self.targets[drawn.target];
-        let change = self.change(drawn, thread, meter);
-        match drawn.way {
-            Way::Protected(protection) => {
-                let result = engine.protect(drawn.class, protection, target, change);
-                Answer::of(result, meter, stamp_of)
-            }
-            Way::Past => {
-                let change = |target: &Target| Ok::<_, Infallible>(change(target));
-                past::commit(target, &self.arguments, drawn, meter, change)
-            }
-            Way::InTurn | Way::AtOnce => {
-                let operation = snapcell::Operation::update(target, change)
-                    .class(drawn.class)
-                    .priority(drawn.priority);
-                Answer::of(engine.run(&operation), meter, stamp_of)
-            }
-        }
-    }
-
-    pub(crate) fn waiting(&self, engine: &Engine) -> usize {
-        self.targets
-            .iter()
-            .map(|target| engine.waiting(target))
-            .sum()
-    }
-
-    pub(crate) fn judge(&self, books: &Books) -> Outcome {
-        let finals: Vec<Snapshot<Target>> = self.targets.iter().map(Entity::snapshot).collect();
-        let line = |(index, last): (usize, &Snapshot<Target>)| {
-            let (version, changes) = (last.stamp().version(), last.state.modifications);
-            (line(books, index), version, changes)
-        };
-        let lines: Vec<_> = finals.iter().enumerate().map(line).collect();
-        let mut laws = laws::of_lines(self.arguments.policy, &lines);
-        laws.extend(self.effects(books, &lines, &finals));
-        let targets = finals.iter().map(|last| {
-            let State {
-                hits,
-                total,
-                last_user,
-                ..
-            } = &last.state;
-            super::Target {
-                version: last.stamp().version(),
-                state: format!(
-                    "{hits} hits, total {total}, last by operation {} of thread {}",
-                    last_user.operation, last_user.thread
-                ),
-            }
-        });
-        let runs: u64 = books
-            .entries
-            .iter()
-            .map(|entry| u64::from(entry.runs))
-            .sum();
-        Outcome {
-            targets: targets.collect(),
-            laws,
-            // A merge makes values that nobody else counts.
-            values: (self.arguments.policy != Policy::Merge)
-                .then_some(self.targets.len() as u64 + runs),
-            ..Outcome::default()
         }
     }
 
@@ -218,6 +93,121 @@ impl Hot {
             let operation = self.operation(entry.drawn.id);
             state.after(&operation, user(entry.thread, &entry.drawn))
         })
+    }
+}
+
+impl Mix for Hot {
+    fn kinds(&self) -> &'static [&'static str] {
+        const NAMES: [&str; 4] = [
+            Kind::ALL[0].name(),
+            Kind::ALL[1].name(),
+            Kind::ALL[2].name(),
+            Kind::ALL[3].name(),
+        ];
+        &NAMES
+    }
+
+    fn draw(&self, id: u32) -> Drawn {
+        let operation = self.operation(id);
+        let mut random = chance(&self.arguments, id);
+        let priority = (self.priority)(&operation, &mut random);
+        Drawn {
+            id,
+            kind: operation.kind as usize,
+            target: operation.target,
+            class: class_of(priority),
+            priority,
+            way: way(&self.arguments, &mut random),
+            is_part: false,
+        }
+    }
+
+    fn submit(&self, drawn: &Drawn, thread: u32, meter: &Arc<Meter>, door: &mut Door<'_>) {
+        let target = &self.targets[drawn.target];
+        let change = self.change(drawn, thread, meter);
+        if self.arguments.policy != Policy::Merge {
+            let update = snapcell::Operation::update(target, change);
+            return door.submit(drawn, meter, update, stamp_of);
+        }
+        let (operation, noted) = (self.operation(drawn.id), meter.clone());
+        let merging = snapcell::Operation::merging(
+            target,
+            move |target| Ok::<_, Infallible>(Some(change(target))),
+            move |merge| {
+                let merged = || Target::merged(merge.base, merge.mine, merge.theirs, &operation);
+                let next = noted.merge(merged);
+                noted.changes(next.state.modifications);
+                Some(next)
+            },
+        );
+        door.submit(drawn, meter, merging, stamp_of);
+    }
+
+    fn at_once(&self, drawn: &Drawn, thread: u32, meter: &Arc<Meter>, engine: &Engine) -> Answer {
+        let target = &self.targets[drawn.target];
+        let change = self.change(drawn, thread, meter);
+        match drawn.way {
+            Way::Protected(protection) => {
+                let result = engine.protect(drawn.class, protection, target, change);
+                Answer::of(result, meter, stamp_of)
+            }
+            Way::Past => {
+                let change = |target: &Target| Ok::<_, Infallible>(change(target));
+                past::commit(target, &self.arguments, drawn, meter, change)
+            }
+            Way::InTurn | Way::AtOnce => {
+                let operation = snapcell::Operation::update(target, change)
+                    .class(drawn.class)
+                    .priority(drawn.priority);
+                Answer::of(engine.run(&operation), meter, stamp_of)
+            }
+        }
+    }
+
+    fn waiting(&self, engine: &Engine) -> usize {
+        self.targets
+            .iter()
+            .map(|target| engine.waiting(target))
+            .sum()
+    }
+
+    fn judge(&self, books: &Books) -> Outcome {
+        let finals: Vec<Snapshot<Target>> = self.targets.iter().map(Entity::snapshot).collect();
+        let line = |(index, last): (usize, &Snapshot<Target>)| {
+            let (version, changes) = (last.stamp().version(), last.state.modifications);
+            (line(books, index), version, changes)
+        };
+        let lines: Vec<_> = finals.iter().enumerate().map(line).collect();
+        let mut laws = laws::of_lines(self.arguments.policy, &lines);
+        laws.extend(self.effects(books, &lines, &finals));
+        let targets = finals.iter().map(|last| {
+            let State {
+                hits,
+                total,
+                last_user,
+                ..
+            } = &last.state;
+            super::Target {
+                version: last.stamp().version(),
+                state: format!(
+                    "{hits} hits, total {total}, last by operation {} of thread {}",
+                    last_user.operation, last_user.thread
+                ),
+            }
+        });
+        let runs: u64 = books
+            .entries
+            .iter()
+            .map(|entry| u64::from(entry.runs))
+            .sum();
+        Outcome {
+            targets: targets.collect(),
+            laws,
+            // A merge makes values that nobody else counts.
+            values: (self.arguments.policy != Policy::Merge)
+                .then_some(self.targets.len() as u64 + runs),
+            ..Outcome::default()
+        }
     }
 }
 
