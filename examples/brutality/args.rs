@@ -123,7 +123,8 @@ pub(crate) enum Mix {
 /// The policies of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Policy {
-    /// Of each batch and target the most important one is run, the others are rejected
+    /// Of each batch and target the most important one is run, the others are rejected; whoever submits waits for a
+    /// batch before the next one
     Winner,
     /// All are run, one after the other
     InOrder,

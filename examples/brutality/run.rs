@@ -3,7 +3,7 @@
 //! Submitters take batches from one counter, draw the operations, and see each of them to its end. Nothing else is shared
 //! but the engine and the targets: each keeps books of its own, and those meet when all is over.
 
-use crate::args::Arguments;
+use crate::args::{Arguments, Backoff, Policy};
 use crate::books::{Books, Course, Drawn, Entry, Meter, Way};
 use crate::clock::Start;
 use crate::door::{Door, Pending};
@@ -56,8 +56,8 @@ pub(crate) struct Run {
 pub(crate) fn engine(arguments: &Arguments) -> Engine {
     let retry = arguments.retry();
     let reserving = |policy: RetryPolicy, after| match arguments.backoff {
-        crate::args::Backoff::Tuned => policy.reserving_after(after),
-        crate::args::Backoff::Reference => policy,
+        Backoff::Tuned => policy.reserving_after(after),
+        Backoff::Reference => policy,
     };
     let mut policies = Policies::default();
     let classes = [
@@ -287,14 +287,16 @@ impl<'a> Submitter<'a> {
         while let Some(batch) = self.arena.take() {
             let size = batch.len() as u64;
             self.submit(batch);
-            self.enter_those_that_ended();
+            match self.arena.arguments.policy {
+                // As the original does. Otherwise several batches would be one round, of which one wins.
+                Policy::Winner => self.enter_all(),
+                _ => self.enter_those_that_ended(),
+            }
             if let Some(bar) = &self.arena.progress {
                 bar.inc(size);
             }
         }
-        while let Some(next) = self.pending.pop_front() {
-            self.enter(next);
-        }
+        self.enter_all();
         self.books
     }
 
@@ -349,6 +351,13 @@ impl<'a> Submitter<'a> {
         self.books
             .entries
             .push(Entry::refused(drawn, self.thread, now));
+    }
+
+    /// Waits for all that is under way.
+    fn enter_all(&mut self) {
+        while let Some(next) = self.pending.pop_front() {
+            self.enter(next);
+        }
     }
 
     fn enter_those_that_ended(&mut self) {
