@@ -7,7 +7,7 @@ use crate::args::{Arguments, Policy};
 use crate::books::{Books, End, Entry, Sums, Why};
 use crate::run::Run;
 use serde::Serialize;
-use snapcell::Stamp;
+use snapcell::{Class, Counts, Policies, Stamp};
 
 /// One law, and whether it held.
 #[derive(Clone, Debug, Serialize)]
@@ -50,6 +50,7 @@ pub(crate) fn check(arguments: &Arguments, run: &Run) -> Vec<Law> {
     let ours = books.sums(|entry| entry.drawn.way.is_counted());
     let mut laws = identity(run, &books.sums(|_| true));
     laws.extend(beside_the_engine(arguments, run, &ours));
+    laws.extend(of_metrics(run));
     laws.extend(attempts(arguments, books));
     laws.extend(run.outcome.laws.iter().cloned());
     laws.extend(left_behind(run));
@@ -106,8 +107,7 @@ fn identity(run: &Run, all: &Sums) -> Vec<Law> {
     ]
 }
 
-/// What the engine has counted is what the tickets have said. What `engine.metrics()` will tell of each class and name
-/// is to be compared here as well.
+/// What the engine has counted is what the tickets have said, in all and for each class.
 fn beside_the_engine(arguments: &Arguments, run: &Run, ours: &Sums) -> Vec<Law> {
     let counts = &run.counts;
     let mut laws = vec![
@@ -142,6 +142,59 @@ fn beside_the_engine(arguments: &Arguments, run: &Run, ours: &Sums) -> Vec<Law> 
         )),
     }
     laws
+}
+
+/// The same for the engine's metrics, which tell classes apart.
+fn of_metrics(run: &Run) -> Vec<Law> {
+    let policies = Policies::default();
+    let told = run.metrics.classes();
+    let classes: Vec<_> = policies.iter().collect();
+    let ours = |class: Class| {
+        run.books
+            .sums(|entry| entry.drawn.way.is_counted() && entry.drawn.class == class)
+    };
+    let is_told = |class: Class, name: &str| {
+        let ours = ours(class);
+        let of_class = told.iter().find(|kind| kind.class == name);
+        let counts = of_class.map_or(Counts::default(), |kind| kind.counts);
+        let theirs = [
+            counts.submitted,
+            counts.committed,
+            counts.unchanged,
+            counts.rejected,
+            counts.failed,
+            counts.cancelled,
+        ];
+        theirs
+            == [
+                ours.submitted,
+                ours.committed,
+                ours.unchanged,
+                ours.rejected,
+                ours.failed,
+                ours.cancelled,
+            ]
+    };
+    let first_tries = |entry: &Entry| {
+        entry.drawn.way.is_counted() && entry.has_succeeded() && entry.attempts == 1
+    };
+    vec![
+        Law::new(
+            "the engine's metrics add up",
+            1,
+            run.metrics.adds_up().into(),
+        ),
+        Law::new(
+            "classes of which the engine's metrics tell what the tickets do",
+            classes.len() as u64,
+            count(&classes, |(class, policy)| is_told(*class, policy.name())),
+        ),
+        Law::new(
+            "first tries, by the engine's metrics",
+            run.books.count(first_tries),
+            told.iter().map(|kind| kind.first_tries).sum(),
+        ),
+    ]
 }
 
 /// Nobody has had more attempts than allowed, and each attempt is a run of a closure.

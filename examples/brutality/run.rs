@@ -10,7 +10,7 @@ use crate::door::{Door, Pending};
 use crate::mix::{self, Check, Mix, Outcome};
 use crate::workload::{SplitMix64, Tokens};
 use indicatif::{ProgressBar, ProgressStyle};
-use snapcell::{Class, ClassPolicy, Counts, Engine, Lag, Policies, RetryPolicy, ShutDown};
+use snapcell::{Class, ClassPolicy, Counts, Engine, Lag, Metrics, Policies, RetryPolicy, ShutDown};
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal};
 use std::ops::Range;
@@ -34,6 +34,7 @@ pub(crate) struct Run {
     pub(crate) checks: Vec<Check>,
     /// What the engine says.
     pub(crate) counts: Counts,
+    pub(crate) metrics: Metrics,
     pub(crate) unfinished: u64,
     pub(crate) is_clean: bool,
     pub(crate) waiting: usize,
@@ -130,7 +131,7 @@ pub(crate) fn run(arguments: &Arguments) -> Run {
         .max();
     let outcome = mix.judge(&books);
     let (kinds, waiting) = (mix.kinds(), mix.waiting(&engine));
-    let (counts, is_clean) = (engine.counts(), engine.is_clean());
+    let (counts, metrics, is_clean) = (engine.counts(), engine.metrics(), engine.is_clean());
     let unfinished = engine.unfinished() + drained.map_or_else(|busy| busy.unfinished, |()| 0);
     drop((engine, mix));
     settle();
@@ -142,6 +143,7 @@ pub(crate) fn run(arguments: &Arguments) -> Run {
         start,
         checks,
         counts,
+        metrics,
         unfinished,
         is_clean,
         waiting,
