@@ -195,6 +195,49 @@ fn a_fold_that_loses_is_an_attempt_of_each() {
 }
 
 #[test]
+fn a_fold_that_keeps_losing_reserves_its_target() {
+    let engine = Engine::builder().workers(0).policy(Policy::Fold).build();
+    let entity = Entity::new(0);
+    let retry = RetryPolicy::linear(Duration::ZERO).reserving_after(2);
+    let mut stage = engine.stage();
+    let first = Operation::update(&entity, overtaken(&entity, 3)).retrying(retry);
+    let _first = stage.add(first).unwrap();
+    let _others: Vec<_> = (0..9)
+        .map(|_| {
+            let add = Operation::update(&entity, |n| n + 1).retrying(retry);
+            stage.add(add).unwrap()
+        })
+        .collect();
+    stage.resolve();
+    engine.serve();
+    let total = engine.metrics().total();
+    assert_eq!((total.counts.committed, total.counts.conflicts), (10, 30));
+    assert_eq!((total.reservations, total.reservations_lapsed), (1, 0));
+    assert!(engine.is_clean());
+}
+
+#[test]
+fn who_expires_while_it_stays_away_was_attempted_as_often_as_it_lost() {
+    let clock = ManualClock::new();
+    let engine = Engine::builder()
+        .workers(0)
+        .clock(Clock::manual(&clock))
+        .build();
+    let entity = Entity::new(0);
+    let operation = Operation::update(&entity, overtaken(&entity, 9))
+        .retrying(RetryPolicy::linear(Duration::from_millis(10)))
+        .patience(Duration::from_millis(15));
+    let ticket = engine.submit(operation).unwrap();
+    engine.serve();
+    clock.advance(Duration::from_millis(20));
+    engine.serve();
+    let rejection = *ticket.wait().unwrap_err().rejection().unwrap();
+    assert_eq!(rejection.attempts, 1);
+    let total = engine.metrics().total();
+    assert_eq!((total.escaped, total.attempts.as_slice()), (1, &[0, 1][..]));
+}
+
+#[test]
 fn targets_are_told_by_how_much_is_done_there() {
     let engine = Engine::builder().workers(0).build();
     let (busy, calm) = (Entity::new(0), Entity::new(0));

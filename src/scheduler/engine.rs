@@ -302,6 +302,11 @@ impl Engine {
     }
 
     /// The events of these kinds from now on, in a ring of this size, to be fetched when it suits.
+    ///
+    /// # Progress
+    /// Telling an event waits for nobody, but for a thread that was stopped in the few instructions in which it puts an
+    /// event into the same place of the ring, or takes it out, a whole round before; and for a short lock, to see
+    /// whether somebody waits.
     pub fn events(&self, kinds: impl Into<EventKinds>, capacity: usize) -> Events {
         Events::new(&self.shared.ledger.feed, kinds.into(), capacity)
     }

@@ -172,10 +172,15 @@ impl Header {
     fn life(&self) -> Life {
         let (started, ended) = (self.started(), self.ended());
         Life {
-            lost: self.lost.load(site::RECORD_LOAD) as u32,
+            lost: self.lost(),
             queueing: (started != 0).then(|| started.saturating_sub(self.born)),
             latency: Some(ended.saturating_sub(self.born)),
         }
+    }
+
+    /// How many attempts it has lost.
+    fn lost(&self) -> u32 {
+        u32::try_from(self.lost.load(site::RECORD_LOAD)).unwrap_or(u32::MAX)
     }
 
     pub(super) fn started(&self) -> u64 {
@@ -411,15 +416,11 @@ impl dyn Work {
 
     /// Its rejection, for a reason.
     pub(super) fn rejection(&self, reason: Reason) -> Verdict {
-        let status = self.status();
-        let attempts = match self.header().started() {
-            0 => 0,
-            _ => status.retries().saturating_add(1),
-        };
         Verdict::Rejected(Rejection {
             reason,
-            priority: status.priority(),
-            attempts,
+            priority: self.status().priority(),
+            // Those that it hasn't lost ended it.
+            attempts: self.header().lost(),
         })
     }
 

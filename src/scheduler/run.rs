@@ -76,15 +76,13 @@ impl Shared {
             parent,
             is_free,
             id: Cell::new(None),
-            begun: if self.ledger.feed.wants_any() {
-                self.ledger.now()
-            } else {
-                0
-            },
+            begun: self.ledger.feed.wants_any().then(|| self.ledger.now()),
         };
-        self.ledger.tell_at(visit.begun, EventKind::Started, || {
-            (visit.about(0), What::Started)
-        });
+        if let Some(begun) = visit.begun {
+            self.ledger.tell_at(begun, EventKind::Started, || {
+                (visit.about(0), What::Started)
+            });
+        }
         Ok(visit)
     }
 }
@@ -100,8 +98,8 @@ pub(super) struct Visit<'v, B> {
     is_free: bool,
     /// Its number, once it has needed one.
     id: Cell<Option<OperationId>>,
-    /// When it began, if somebody wants to know.
-    begun: u64,
+    /// When it began, if somebody wanted to know.
+    begun: Option<u64>,
 }
 
 impl<B: Body> Visit<'_, B> {
@@ -205,7 +203,7 @@ impl<B: Body> Visit<'_, B> {
             ledger.tell_at(now, ending.event(), || {
                 let changed = ending == Ending::Committed;
                 let answer = result.as_ref().map(|output| (B::stamp(output), changed));
-                let took = now.saturating_sub(self.begun);
+                let took = self.begun.map_or(0, |begun| now.saturating_sub(begun));
                 (self.about(lost), told_of(answer, took))
             });
         }

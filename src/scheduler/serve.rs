@@ -404,7 +404,8 @@ impl Shared {
             interval,
             share: self.share,
         };
-        let mut alone = None;
+        let mut claim = Claiming::new(lane, &self.ledger, group[0].header().kind());
+        let (mut alone, mut has_lost) = (None, false);
         while group.len() < FOLD
             && let Some((work, level)) = held.state().pick(order)
         {
@@ -418,6 +419,14 @@ impl Shared {
             group.push(work);
         }
         loop {
+            // All of them stay away for others as the first one would, and reserve the target if one of them does; the
+            // first one, for their first attempt, as all begin alike.
+            let status = group[0].status();
+            let asked = if has_lost { &group[..] } else { &group[..1] };
+            let reserves = asked
+                .iter()
+                .any(|work| work.header().retry.reserves(work.status().retries()));
+            claim.respect(self, || group[0].header().id, status.priority(), reserves);
             fold.begin();
             let mut steps = Vec::with_capacity(group.len());
             for work in &group {
@@ -438,6 +447,7 @@ impl Shared {
                     break;
                 }
                 Published::Lost => {
+                    has_lost = true;
                     quietly(|| drop(steps));
                     for work in &group {
                         work.lost(None, &self.ledger);

@@ -138,7 +138,7 @@ pub enum What {
         stamp: Option<Stamp>,
         /// Whether it has changed anything.
         changed: bool,
-        /// How long it took, since it was submitted or run.
+        /// How long it took, since it was submitted or run. Zero, if it was run and nobody listened when it began.
         took: Duration,
     },
     /// It has failed.

@@ -1,8 +1,12 @@
 //! How events get to whoever listens: by rings.
 //!
 //! Each listener has a ring of its own, of a size that it has chosen. Whoever has something to tell puts it into all
-//! rings that want it, and never waits: from a full ring the oldest event goes, and is counted. So a listener that is
-//! slow, or gone, costs others nothing but its ring. Where nobody listens, telling is one relaxed load.
+//! rings that want it, and waits for no listener to take it: from a full ring the oldest event goes, and is counted. So
+//! a listener that is slow, or gone, costs others nothing but its ring. Where nobody listens, telling is one relaxed
+//! load.
+//!
+//! The rings are crossbeam's, which are not lock-free to the letter: who is stopped just as it takes an event out, or
+//! puts one in, holds up whoever comes to the same place a whole round later.
 #![forbid(unsafe_code)]
 
 use super::event::{Event, EventKind, EventKinds};
@@ -227,7 +231,7 @@ impl Events {
         }
     }
 
-    /// The oldest event that was not fetched. Lock-free.
+    /// The oldest event that was not fetched. It waits for no event; see [`Engine::events`](crate::Engine::events).
     #[must_use]
     pub fn try_next(&self) -> Option<Event> {
         self.ring.pop()
