@@ -67,7 +67,9 @@
 //! # Guides
 //! * [Limitations](guide::limitations): what it doesn't do, and what it costs. Read this first.
 //! * [Patterns](guide::patterns): which read, which write, which wait; async; large values; one hot entity.
-//! * `guide::scheduler`, with the feature `scheduler`: classes, priorities, and what happens under overload.
+//! * `guide::scheduler`, with the feature `scheduler`: classes, priorities, and what happens under overload;
+//!   `guide::numbers`: what its figures and events mean, and which to look at.
+//! * `guide::migration`, with `store` and `scheduler`: from the names of the Python system that this crate replaces.
 //! * [Guarantees](guide::guarantees): linearization point, progress and cost of each operation.
 //! * [Orderings](guide::orderings): every atomic access, why it is ordered as it is, and the model
 //!   that fails with a weaker one.
@@ -167,6 +169,16 @@ pub mod guide {
     #[cfg_attr(docsrs, doc(cfg(feature = "scheduler")))]
     #[doc = include_str!("docs/scheduler.md")]
     pub mod scheduler {}
+
+    #[cfg(feature = "scheduler")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "scheduler")))]
+    #[doc = include_str!("docs/numbers.md")]
+    pub mod numbers {}
+
+    #[cfg(all(feature = "store", feature = "scheduler"))]
+    #[cfg_attr(docsrs, doc(cfg(all(feature = "store", feature = "scheduler"))))]
+    #[doc = include_str!("docs/migration.md")]
+    pub mod migration {}
 
     #[doc = include_str!("docs/comparison.md")]
     pub mod comparison {}
