@@ -1,7 +1,10 @@
-//! Acceptance: behaviour that the reference documents, promises or breaks, by the numbers of its cases,
-//! as far as one entity carries it. The reference's *fork* of a node is a commit here, its ids are
-//! (entity, version), and its lineage is the order of commits.
+//! Acceptance: behaviour that the reference documents, promises or breaks, by the numbers of its cases. [`CASES`] says
+//! which tests show each of them; those about one entity alone are here, and the large one about all of it (32). The
+//! reference's *fork* of a node is a commit here, its ids are (entity, version), and its lineage is the order of
+//! commits.
 
+#[path = "support/shown.rs"]
+mod shown;
 #[path = "support/together.rs"]
 mod together;
 
@@ -15,6 +18,278 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 use together::together;
+
+/// A case: its number, what it is about, the tests that show it, and what of it can't come about, and why.
+type Case = (u32, &'static str, &'static str, &'static str);
+
+/// All cases.
+const CASES: [Case; 35] = [
+    (
+        1,
+        "a new entity, and its promotion",
+        "`a_new_entity_is_an_orphan_at_version_0_and_promotion_leaves_it_there` (tests/tree.rs)",
+        "",
+    ),
+    (
+        2,
+        "marks, versions and times",
+        "`case_2_n_changes_make_version_n_and_no_two_states_look_alike`, \
+         `case_2_two_untouched_copies_do_not_conflict` (tests/acceptance.rs), \
+         `each_mark_is_a_version_and_conflicts_with_those_before` (tests/lineage.rs)",
+        "",
+    ),
+    (
+        3,
+        "the next version of a root, and of a child",
+        "`each_commit_is_the_next_version_of_the_same_entity_in_the_same_line` (tests/lineage.rs), \
+         `a_changed_leaf_modifies_itself_and_all_above_it_and_nothing_else` (tests/tree.rs)",
+        "a live id of the root without its id: there are no live ids, and no call takes a root that could be half given",
+    ),
+    (
+        4,
+        "five versions keep their values",
+        "`case_4_every_version_keeps_its_own_value` (tests/acceptance.rs), \
+         `five_commits_make_six_versions_and_each_keeps_its_value` (tests/lineage.rs)",
+        "",
+    ),
+    (
+        5,
+        "times two and divided by two",
+        "`case_5_times_two_and_divided_by_two_with_retry_give_both_and_the_first_value`, \
+         `case_5_without_retry_the_second_commit_is_refused` (tests/acceptance.rs), \
+         `of_two_workers_that_read_version_0_both_commit_if_the_second_tries_again` (tests/lineage.rs)",
+        "",
+    ),
+    (
+        6,
+        "versioning with and without a change, and of an orphan",
+        "`case_6_versioning_without_change_is_unchanged_and_with_a_change_is_a_new_version` (tests/acceptance.rs), \
+         `versioning_without_change_is_unchanged`, `versioning_what_is_no_root_is_an_error` (tests/tree.rs)",
+        "",
+    ),
+    (
+        7,
+        "a parent with three children",
+        "`a_parent_with_three_children_has_four_nodes_three_edges_and_depth_two`, \
+         `keys_indexes_and_kinds_of_edges_are_kept` (tests/tree.rs)",
+        "",
+    ),
+    (
+        8,
+        "cycles and diamonds",
+        "`what_is_named_twice_is_an_error_that_names_it_and_both_ways` (tests/tree.rs)",
+        "",
+    ),
+    (
+        9,
+        "a changed leaf",
+        "`a_changed_leaf_modifies_itself_and_all_above_it_and_nothing_else` (tests/tree.rs)",
+        "",
+    ),
+    (
+        10,
+        "a new child",
+        "`a_child_appended_to_an_empty_root_modifies_both` (tests/tree.rs)",
+        "",
+    ),
+    (
+        11,
+        "a removed child",
+        "`a_removed_child_modifies_its_parent_and_all_above_and_stays_in_the_old_tree` (tests/tree.rs)",
+        "",
+    ),
+    (
+        12,
+        "borrowing",
+        "`a_list_a_map_and_a_scalar_are_borrowed_with_their_sources`, \
+         `what_does_not_fit_is_not_borrowed_and_changes_nothing` (tests/lineage.rs)",
+        "",
+    ),
+    (
+        13,
+        "detach and attach",
+        "`a_detached_child_is_a_root_with_a_new_version_and_attached_it_joins_the_line_of_the_new_root` (tests/tree.rs)",
+        "",
+    ),
+    (
+        14,
+        "defaults and bounds of operations",
+        "`case_14_an_operation_begins_pending_with_what_its_class_says`, \
+         `case_14_priorities_outside_their_bounds_are_refused_and_those_inside_are_taken`, \
+         `case_14_a_refusal_names_the_bounds`, \
+         `case_14_no_operation_runs_without_a_start_or_ends_without_an_end` (tests/operation.rs)",
+        "the assignment of 99: there is no priority of that number, and `Priority::new` refuses it",
+    ),
+    (
+        15,
+        "transitions, and one id for life",
+        "`case_15_each_transition_is_legal_from_exactly_its_states`, \
+         `case_15_an_operation_keeps_its_id_through_its_whole_life` (tests/operation.rs), \
+         `an_operation_tells_of_its_beginning_and_its_end` (tests/events.rs)",
+        "",
+    ),
+    (
+        16,
+        "five retries, and then none",
+        "`case_16_five_retries_are_allowed_with_the_delays_of_the_reference_and_then_none`, \
+         `case_16_who_loses_once_more_than_its_budget_is_rejected_and_says_so`, \
+         `case_16_and_17_who_wins_after_a_retry_has_nothing_left_of_what_it_lost` (tests/operation.rs)",
+        "",
+    ),
+    (
+        17,
+        "fail, retry, succeed",
+        "`case_17_an_operation_that_fails_may_be_tried_again_and_succeed`, \
+         `case_16_and_17_who_wins_after_a_retry_has_nothing_left_of_what_it_lost` (tests/operation.rs)",
+        "",
+    ),
+    (
+        18,
+        "chains of parents",
+        "`case_18_a_chain_is_as_important_as_its_head_whoever_has_started`, \
+         `case_18_a_child_of_a_parent_that_runs_is_as_important_as_that` (tests/operation.rs), \
+         `a_parent_that_is_missing_is_named_with_its_child`, `a_cycle_is_told_by_those_on_it_alone` \
+         (src/scheduler/hierarchy.rs)",
+        "a missing parent or a cycle of operations: a parent is there when its child is made. Of ids from outside a \
+         `Hierarchy` tells them",
+    ),
+    (
+        19,
+        "of four the critical one wins",
+        "`case_19_of_four_on_one_target_the_critical_one_wins_and_three_are_rejected` (tests/staging.rs), \
+         `of_those_that_wait_the_most_important_one_wins_and_the_others_are_rejected` (tests/queries.rs)",
+        "",
+    ),
+    (
+        20,
+        "of four equals the earliest wins",
+        "`case_20_of_four_equals_the_earliest_wins_in_whichever_order_they_come` (tests/staging.rs), \
+         `of_equals_the_earliest_wins_wherever_they_come_from` (tests/queries.rs)",
+        "",
+    ),
+    (
+        21,
+        "what runs goes on",
+        "`case_21_what_runs_is_never_preempted_and_what_comes_meanwhile_is_a_round_of_its_own` (tests/staging.rs), \
+         `what_runs_stays_and_one_of_those_behind_it_wins` (tests/queries.rs)",
+        "",
+    ),
+    (
+        22,
+        "grace",
+        "`case_22_who_is_under_grace_is_left_alone_until_exactly_its_period`, \
+         `case_22_no_reservation_is_left_by_those_that_reserve_from_the_first_attempt` (tests/operation.rs), \
+         `it_steps_back_for_a_reservation_and_for_a_bounded_time` (tests/task.rs)",
+        "",
+    ),
+    (
+        23,
+        "a low child of a critical parent",
+        "`case_23_a_low_child_of_a_critical_parent_wins_against_a_high_one`, \
+         `case_23_a_child_whose_parent_gets_critical_while_it_is_staged_wins` (tests/staging.rs), \
+         `a_part_of_something_important_wins_over_who_is_more_important_by_itself` (tests/queries.rs)",
+        "",
+    ),
+    (
+        24,
+        "exactly two rejected events",
+        "`case_24_a_round_of_normal_critical_and_low_has_exactly_two_losers` (tests/staging.rs), \
+         `a_conflict_among_four_rejects_those_that_lost_to_the_critical_one` (tests/events.rs)",
+        "",
+    ),
+    (
+        25,
+        "clean-up",
+        "`a_clean_up_removes_what_ended_two_days_ago_from_everywhere_and_keeps_what_has_not_ended`, \
+         `a_retention_of_nothing_is_an_error_and_removes_nothing` (tests/queries.rs)",
+        "",
+    ),
+    (
+        26,
+        "high against low, and a hundred equals",
+        "`case_26_high_wins_against_low_and_the_rejection_names_both_priorities`, \
+         `case_26_of_a_hundred_equals_one_is_run_and_ninety_nine_are_rejected_and_counted` (tests/staging.rs), \
+         `each_loser_of_a_round_is_told_once` (tests/events.rs)",
+        "",
+    ),
+    (
+        27,
+        "what comes while a winner runs",
+        "`case_27_what_comes_while_a_winner_runs_finishes_too` (tests/staging.rs)",
+        "",
+    ),
+    (
+        28,
+        "clear and shut down",
+        "`case_28_what_was_staged_is_cancelled_when_the_stage_is_cleared_or_dropped`, \
+         `case_28_whoever_waits_for_what_is_staged_returns_when_the_engine_is_shut_down`, \
+         `case_28_an_engine_is_shut_down_while_something_is_staged_and_cancels_it` (tests/staging.rs)",
+        "",
+    ),
+    (
+        29,
+        "a hundred that read, wait and write",
+        "`case_29_a_hundred_concurrent_increments_give_a_hundred`, `case_29_different_amounts_add_up`, \
+         `case_29_a_change_from_outside_in_the_window_is_not_lost` (tests/acceptance.rs), \
+         `case_29_a_hundred_that_read_wait_and_write_at_once_are_all_there`, \
+         `case_29_three_different_additions_at_once_add_up`, \
+         `case_29_who_comes_from_outside_in_the_window_is_not_overwritten` (tests/staging.rs), \
+         `under_both_a_commit_from_outside_costs_one_more_attempt` (tests/protect.rs)",
+        "",
+    ),
+    (
+        30,
+        "a function that fails",
+        "`case_30_what_a_function_fails_with_reaches_its_caller_and_nothing_stays_staged` (tests/staging.rs), \
+         `each_way_to_end_is_told` (tests/events.rs)",
+        "a *rejected* event of what has failed: it is told as failed, and rejected is what the scheduler has ended",
+    ),
+    (
+        31,
+        "the bank",
+        "`case_31_five_transfers_at_once_all_succeed`, `case_31_an_overdraft_is_refused_without_change` \
+         (tests/acceptance.rs), `case_31_a_bank_takes_five_transactions_at_once_and_refuses_an_overdraft` \
+         (tests/operation.rs)",
+        "",
+    ),
+    (
+        32,
+        "brutality",
+        "`case_32_thirty_thousand_of_four_kinds_in_batches_on_three_targets_keep_their_books` (tests/acceptance.rs)",
+        "",
+    ),
+    (
+        33,
+        "eight threads of 5000 increments",
+        "`case_33_eight_threads_of_5000_increments_give_40000_in_the_order_of_commits` (tests/acceptance.rs), \
+         `case_33_forty_thousand_increments_on_one_entity_are_all_there_in_the_order_of_their_commits` \
+         (tests/operation.rs)",
+        "",
+    ),
+    (
+        34,
+        "three hundred at once",
+        "`case_34_three_hundred_operations_at_once_on_three_targets_all_commit` (tests/operation.rs)",
+        "the limit of five seconds: no test has one, since a loaded machine would fail it; benches and `brutality` \
+         tell times",
+    ),
+    (
+        35,
+        "a run without a conflict is no evidence",
+        "`case_35_a_run_without_a_conflict_does_not_claim_that_optimistic_commits_were_validated`, \
+         `case_35_a_run_whose_lineage_has_a_gap_or_a_branch_is_no_evidence_at_all` (tests/acceptance.rs), \
+         `case_35_a_run_without_conflicts_does_not_claim_to_have_validated_anything` (tests/operation.rs)",
+        "",
+    ),
+];
+
+#[test]
+fn every_case_is_shown_by_tests_that_exist() {
+    for ((case, about, tests, _), number) in CASES.into_iter().zip(1..) {
+        assert_eq!(case, number, "{about}");
+        shown::all_are_there(tests);
+    }
+}
 
 /// One successful commit, as its committer saw it.
 #[derive(Clone, Copy, Debug)]
@@ -549,4 +824,235 @@ fn case_35_a_run_whose_lineage_has_a_gap_or_a_branch_is_no_evidence_at_all() {
         "two followed the same one"
     );
     assert!(fails(&[first, record(v0, v2)], v2), "one was lost");
+}
+
+/// Thirty thousand operations, by the workload of the stress test that the reference is known for.
+#[cfg(feature = "scheduler")]
+mod brutality {
+    use super::Evidence;
+    use snapcell::{
+        Counts, Engine, Entity, Operation, OperationError, Policy, Priority, Reason, ShutDown,
+        Ticket,
+    };
+    use std::convert::Infallible;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+    use std::thread;
+
+    const OPERATIONS: u64 = 30_000;
+    const BATCH: usize = 100;
+    const TARGETS: usize = 3;
+
+    #[derive(Clone, Copy, Debug, Default)]
+    struct Target {
+        hits: u64,
+        total: u64,
+        modifications: u64,
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Kind {
+        Increment,
+        Update,
+        Accumulate,
+        Version,
+    }
+
+    impl Kind {
+        const ALL: [Kind; 4] = [
+            Kind::Increment,
+            Kind::Update,
+            Kind::Accumulate,
+            Kind::Version,
+        ];
+
+        fn name(self) -> &'static str {
+            [
+                "brutal_increment",
+                "brutal_update",
+                "brutal_accumulate",
+                "brutal_version",
+            ][self as usize]
+        }
+
+        fn counts_a_hit(self) -> bool {
+            self != Kind::Update
+        }
+
+        fn apply(self, target: &Target, amount: u64) -> Target {
+            let total = match self {
+                Kind::Increment | Kind::Accumulate => target.total + amount,
+                Kind::Update => amount,
+                Kind::Version => target.total,
+            };
+            Target {
+                hits: target.hits + u64::from(self.counts_a_hit()),
+                total,
+                modifications: target.modifications + 1,
+            }
+        }
+    }
+
+    /// The next of a line of numbers that is the same each time.
+    fn draw(state: &mut u64, below: u64) -> u64 {
+        *state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (*state >> 33) % below
+    }
+
+    /// What a ticket has said.
+    #[derive(Default)]
+    struct Ends {
+        committed: [u64; 4],
+        rejected: u64,
+        by_target: [u64; TARGETS],
+    }
+
+    type Waiting = (Kind, usize, Ticket<snapcell::Snapshot<Target>, Infallible>);
+
+    impl Ends {
+        fn note(&mut self, (kind, target, ticket): Waiting) {
+            match ticket.wait() {
+                Ok(_) => {
+                    self.committed[kind as usize] += 1;
+                    self.by_target[target] += 1;
+                }
+                Err(OperationError::Rejected(why)) => {
+                    assert!(matches!(why.reason, Reason::Lost { .. }), "{why}");
+                    self.rejected += 1;
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+
+    /// Runs all of it, and checks every law. What was counted.
+    fn run(policy: Policy) -> Counts {
+        let engine = Engine::builder().workers(2).policy(policy).build();
+        let targets: Vec<_> = (0..TARGETS)
+            .map(|_| Entity::new(Target::default()))
+            .collect();
+        // One that is made beside its lane, while the very first is computed: so there is a conflict in each run.
+        let beside = Arc::new(AtomicU64::new(0));
+        let overtakes = AtomicBool::new(true);
+        let (within, counted) = (engine.clone(), beside.clone());
+        let first = targets[0].clone();
+        let overtake = move || {
+            if overtakes.swap(false, SeqCst) {
+                let increment =
+                    Operation::update(&first, |target| Kind::Increment.apply(target, 1))
+                        .named(Kind::Increment.name());
+                thread::scope(|scope| {
+                    scope.spawn(|| within.run(&increment).unwrap());
+                });
+                counted.fetch_add(1, SeqCst);
+            }
+        };
+        let mut overtake = Some(overtake);
+
+        let mut seed = 1;
+        let mut tickets: Vec<Waiting> = Vec::new();
+        let in_batches = OPERATIONS - 1;
+        while (tickets.len() as u64) < in_batches {
+            let mut stage = engine.stage();
+            for _ in 0..BATCH.min(in_batches as usize - tickets.len()) {
+                let is_first = overtake.is_some();
+                let kind = Kind::ALL[draw(&mut seed, 4) as usize];
+                let at = draw(&mut seed, TARGETS as u64) as usize;
+                let amount = draw(&mut seed, 100) + 1;
+                let priority = match draw(&mut seed, 10) {
+                    0 => Priority::CRITICAL,
+                    1..=3 => Priority::HIGH,
+                    _ => Priority::NORMAL,
+                };
+                // The first one wins its round, whatever the policy.
+                let (at, priority) = match is_first {
+                    true => (0, Priority::CRITICAL),
+                    false => (at, priority),
+                };
+                let overtake = overtake.take();
+                let operation = Operation::update(&targets[at], move |target| {
+                    overtake.iter().for_each(|overtake| overtake());
+                    kind.apply(target, amount)
+                });
+                let operation = operation.named(kind.name()).priority(priority);
+                let ticket = stage.add(operation).unwrap();
+                tickets.push((kind, at, ticket));
+            }
+            stage.resolve();
+        }
+        let mut ends = Ends::default();
+        for waiting in tickets {
+            ends.note(waiting);
+        }
+        engine.shut_down(ShutDown::Finish, None).unwrap();
+        let beside = beside.load(SeqCst);
+        assert_eq!(beside, 1);
+        ends.committed[Kind::Increment as usize] += beside;
+        ends.by_target[0] += beside;
+
+        let metrics = engine.metrics();
+        let counts = metrics.counts;
+        let ended: Vec<_> = targets.iter().map(Entity::snapshot).collect();
+        let committed: u64 = ends.committed.iter().sum();
+        assert_eq!(
+            (counts.submitted, counts.unfinished()),
+            (OPERATIONS, 0),
+            "{counts}"
+        );
+        assert_eq!(
+            (counts.committed, counts.rejected),
+            (committed, ends.rejected)
+        );
+        assert_eq!(
+            counts.submitted,
+            counts.committed + counts.rejected,
+            "{counts}"
+        );
+        assert_eq!(
+            ended.iter().map(|target| target.hits).sum::<u64>(),
+            Kind::ALL
+                .iter()
+                .filter(|kind| kind.counts_a_hit())
+                .map(|kind| ends.committed[*kind as usize])
+                .sum::<u64>()
+        );
+        for (target, committed) in ended.iter().zip(ends.by_target) {
+            assert_eq!(target.modifications, committed);
+            if counts.folds == 0 {
+                assert_eq!(target.stamp().version(), committed);
+            }
+        }
+        let versions: u64 = ended.iter().map(|target| target.stamp().version()).sum();
+        assert!(versions <= committed && (versions < committed) == (counts.folds > 0));
+        // And the engine's own books say the same.
+        assert!(metrics.adds_up(), "{metrics}");
+        for kind in Kind::ALL {
+            let kinds = metrics.kinds.iter().filter(|row| row.name == kind.name());
+            let told: u64 = kinds.map(|row| row.counts.committed).sum();
+            assert_eq!(told, ends.committed[kind as usize], "{kind:?}");
+        }
+        assert!(engine.is_clean());
+        let evidence = match counts.conflicts {
+            0 => Evidence::NoConflict,
+            conflicts => Evidence::Validated {
+                conflicts: conflicts as u32,
+            },
+        };
+        assert_ne!(evidence, Evidence::NoConflict, "{policy:?}: {evidence}");
+        counts
+    }
+
+    #[test]
+    fn case_32_thirty_thousand_of_four_kinds_in_batches_on_three_targets_keep_their_books() {
+        let in_order = run(Policy::InOrder);
+        assert_eq!(in_order.committed, OPERATIONS, "none is thrown away");
+        let fold = run(Policy::Fold);
+        assert_eq!(fold.committed, OPERATIONS);
+        assert!(fold.folds > 0, "nothing was folded");
+        // The reference's own policy: of each batch and target one is run.
+        let winner = run(Policy::WinnerTakesAll);
+        assert!(winner.rejected > winner.committed, "{winner}");
+    }
 }

@@ -164,7 +164,10 @@ fn every_feature_of_the_replaced_system_has_a_row() {
             let is_left_out = here.starts_with("on purpose not") || here == "nothing to ignore";
             assert!(has_counterpart || is_left_out, "{row:?}");
             if is_left_out {
-                assert!(row.get(2).is_some_and(|why| !why.is_empty()), "why? {row:?}");
+                assert!(
+                    row.get(2).is_some_and(|why| !why.is_empty()),
+                    "why? {row:?}"
+                );
             }
         }
     }
@@ -205,7 +208,9 @@ fn all_sources() -> String {
 
 /// Whether something of this name is public, or a variant of something that is.
 fn is_defined(name: &str, sources: &str) -> bool {
-    let kinds = ["fn", "const fn", "async fn", "struct", "enum", "trait", "const", "type"];
+    let kinds = [
+        "fn", "const fn", "async fn", "struct", "enum", "trait", "const", "type",
+    ];
     let mut public = kinds.iter().map(|kind| format!("pub {kind} {name}"));
     let follows = |text: &String| {
         sources.match_indices(text.as_str()).any(|(at, _)| {
@@ -214,9 +219,13 @@ fn is_defined(name: &str, sources: &str) -> bool {
         })
     };
     public.any(|text| follows(&text))
-        || [format!("\n    {name},"), format!("\n    {name}("), format!("\n    {name} {{")]
-            .iter()
-            .any(|text| sources.contains(text))
+        || [
+            format!("\n    {name},"),
+            format!("\n    {name}("),
+            format!("\n    {name} {{"),
+        ]
+        .iter()
+        .any(|text| sources.contains(text))
         || sources.contains(&format!("\n    fn {name}"))
 }
 
@@ -244,7 +253,13 @@ fn what_does_not_exist_is_noticed() {
     for name in ["Coordinator", "emit_with_children", "Entit", "updat"] {
         assert!(!is_defined(name, &sources), "{name}");
     }
-    for name in ["Engine", "update", "STRUCTURAL", "WinnerTakesAll", "Overloaded"] {
+    for name in [
+        "Engine",
+        "update",
+        "STRUCTURAL",
+        "WinnerTakesAll",
+        "Overloaded",
+    ] {
         assert!(is_defined(name, &sources), "{name}");
     }
 }
