@@ -226,7 +226,6 @@ fn is_defined(name: &str, sources: &str) -> bool {
         ]
         .iter()
         .any(|text| sources.contains(text))
-        || sources.contains(&format!("\n    fn {name}"))
 }
 
 #[test]
