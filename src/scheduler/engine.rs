@@ -126,7 +126,7 @@ impl Engine {
     pub fn submit<B: Body>(&self, operation: Operation<B>) -> Submitted<B> {
         let ticket = self.shared.take(operation)?;
         let work: Arc<dyn Work> = ticket.work.clone();
-        self.shared.dispatch(work);
+        self.shared.dispatch(work, &*ticket.work);
         Ok(ticket)
     }
 

@@ -310,19 +310,24 @@ impl Shared {
         Ok(Ticket { work: record })
     }
 
-    /// Sends an operation on its way.
-    pub(super) fn dispatch(self: &Arc<Self>, work: Arc<dyn Work>) {
+    /// Sends an operation on its way, of which the caller keeps a handle.
+    pub(super) fn dispatch(self: &Arc<Self>, handle: Arc<dyn Work>, work: &dyn Work) {
         if work.is_prepared(self.policy == Policy::Merge) {
-            self.ready.prepare(work);
+            self.ready.prepare(handle);
             self.call();
         } else {
-            self.queue(&work);
+            self.give(handle, work);
         }
     }
 
     /// Puts an operation into its lane.
     pub(super) fn queue(self: &Arc<Self>, work: &Arc<dyn Work>) {
-        let batch = record::alone(work.clone());
+        self.give(work.clone(), &**work);
+    }
+
+    /// Gives a handle of an operation to its lane.
+    fn give(self: &Arc<Self>, handle: Arc<dyn Work>, work: &dyn Work) {
+        let batch = record::alone(handle);
         // Read afterwards: whoever changes it from now on sees that it is in.
         let level = usize::from(work.status().priority().get());
         let lane = &work.header().lane;

@@ -79,7 +79,7 @@ impl Stage {
         for (work, counted) in staged {
             if work.is_prepared(merges) {
                 work.header().count(counted);
-                self.engine.dispatch(work);
+                self.engine.dispatch(work.clone(), &*work);
                 continue;
             }
             let level = usize::from(work.status().priority().get());
