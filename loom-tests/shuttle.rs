@@ -2,7 +2,8 @@
 //!
 //! shuttle sees sequentially consistent memory only, so it says nothing of orderings, and a great
 //! deal of protocols with many threads. `cargo shuttle` runs this with 10 000 schedules for each
-//! test, and prints the seed of a schedule that fails; in other builds the file is empty.
+//! test, or as many as asked for, `SNAPCELL_SCHEDULES=1000000 cargo shuttle`, and prints the seed of a schedule
+//! that fails; in other builds the file is empty.
 #![cfg(snapcell_shuttle)]
 
 #[path = "support/alone.rs"]
@@ -19,7 +20,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Waker};
 
-const SCHEDULES: usize = 10_000;
+/// How many schedules each test has, unless this says otherwise.
+const SCHEDULES: &str = "SNAPCELL_SCHEDULES";
+
+fn schedules() -> usize {
+    match std::env::var(SCHEDULES) {
+        Err(_) => 10_000,
+        Ok(text) => {
+            let number = text.parse().ok().filter(|&number: &usize| number >= 2);
+            number.unwrap_or_else(|| panic!("{SCHEDULES}: {text:?} is no number from 2 on"))
+        }
+    }
+}
 
 /// A value that is counted when it is made and when it is dropped.
 struct Value {
@@ -77,9 +89,10 @@ fn explore(execution: impl Fn(&Arc<Ledger>) + Send + Sync + 'static) {
         config
     };
     let random = Arc::clone(&body);
-    shuttle::Runner::new(RandomScheduler::new(SCHEDULES / 2), config()).run(move || random());
-    shuttle::Runner::new(PctScheduler::new(3, SCHEDULES / 2), config()).run(move || body());
-    println!("{SCHEDULES} schedules, {} retries", retried.load(SeqCst));
+    let schedules = schedules();
+    shuttle::Runner::new(RandomScheduler::new(schedules / 2), config()).run(move || random());
+    shuttle::Runner::new(PctScheduler::new(3, schedules / 2), config()).run(move || body());
+    println!("{schedules} schedules, {} retries", retried.load(SeqCst));
     assert!(
         retried.load(SeqCst) > 0,
         "no update lost a race, so nothing was shown"

@@ -75,6 +75,7 @@ impl EngineBuilder {
     }
 
     /// What becomes of operations that want the same entity. Default: [`Policy::InOrder`].
+    /// Entities that are to have different policies belong to different engines.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.0.policy = policy;
         self
