@@ -10,15 +10,15 @@ use conserved::conserved;
 use snapcell::{
     Class, Clock, Engine, Entity, Event, EventKind, EventKinds, Events, Failure, HandlerPriority,
     Listener, ManualClock, Operation, OperationError, Policy, Priority, Reason, RetryPolicy, Stamp,
-    TargetId, Thresholds, What,
+    State, TargetId, Thresholds, What,
 };
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 use together::together;
@@ -691,4 +691,191 @@ fn what_listens_and_what_is_told_crosses_threads() {
     is_shared::<Listener>();
     is_shared::<snapcell::Subscription>();
     is_shared::<snapcell::Metrics>();
+}
+
+/// A waker that does something.
+struct Then<F>(F);
+
+impl<F: Fn() + Send + Sync> Wake for Then<F> {
+    fn wake(self: Arc<Self>) {
+        (self.0)();
+    }
+}
+
+/// Does something as soon as the next event is told, on the thread that tells it.
+fn at_next<'e>(
+    events: &'e Events,
+    act: impl Fn() + Send + Sync + 'static,
+) -> Pin<Box<dyn Future<Output = Option<Event>> + 'e>> {
+    let mut next: Pin<Box<dyn Future<Output = _>>> = Box::pin(events.next());
+    let waker = Waker::from(Arc::new(Then(act)));
+    assert!(
+        next.as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    next
+}
+
+/// What is told of an operation that goes on comes before anybody may end it: so its end comes last.
+#[test]
+fn who_is_told_of_a_retry_finds_the_operation_running() {
+    let clock = ManualClock::new();
+    let engine = Engine::builder()
+        .workers(0)
+        .clock(Clock::manual(&clock))
+        .build();
+    let retries = engine.events(EventKind::Retry, 10);
+    let events = engine.events(EventKinds::ALL, 100);
+    let entity = Entity::new(0);
+    let away = RetryPolicy::linear(Duration::from_millis(10)).never_reserving();
+    let ticket = engine.submit(overtaken(&entity, 1).retrying(away)).unwrap();
+    let ticket = Arc::new(ticket);
+    let seen = Arc::new(Mutex::new(None));
+    let told = {
+        let (ticket, seen) = (ticket.clone(), seen.clone());
+        at_next(&retries, move || {
+            let state = ticket.status().state();
+            *seen.lock().unwrap() = Some((state, ticket.cancel()));
+        })
+    };
+    engine.serve();
+    drop(told);
+    assert_eq!(
+        *seen.lock().unwrap(),
+        Some((State::Executing, false)),
+        "it is only asked"
+    );
+    let expected = [
+        EventKind::Started,
+        EventKind::Conflict,
+        EventKind::Retry,
+        EventKind::Cancelled,
+    ];
+    assert_eq!(kinds(&all(&events)), expected);
+}
+
+#[test]
+fn who_is_told_of_an_end_finds_it_counted_and_is_no_part_of_it() {
+    let engine = by_hand();
+    let ends = engine.events(EventKinds::ENDS, 10);
+    let entity = Entity::new(0);
+    for submits in [false, true] {
+        let seen = Arc::new(Mutex::new(None));
+        let told = {
+            let (engine, entity, seen) = (engine.clone(), entity.clone(), seen.clone());
+            at_next(&ends, move || {
+                let committed = engine.counts().committed;
+                let inner = Operation::update(&entity, |n| n + 10).named("inner");
+                *seen.lock().unwrap() = Some((committed, engine.run(&inner).is_ok()));
+            })
+        };
+        let before = engine.counts().committed;
+        let add = Operation::update(&entity, |n| n + 1);
+        if submits {
+            engine.submit(add).unwrap().wait().unwrap();
+        } else {
+            engine.run(&add).unwrap();
+        }
+        drop(told);
+        assert_eq!(*seen.lock().unwrap(), Some((before + 1, true)));
+        let _ = all(&ends);
+    }
+}
+
+#[test]
+fn what_is_run_tells_the_same_of_itself_as_what_is_submitted() {
+    for submits in [false, true] {
+        let engine = by_hand();
+        let events = engine.events(EventKind::Rejected, 10);
+        let (outer, entity) = (Entity::new(0), Entity::new(0));
+        let inner = {
+            let (engine, entity) = (engine.clone(), entity.clone());
+            Operation::update(&outer, move |n| {
+                let lost = overtaken(&entity, 9).retries(1).retrying(at_once());
+                let ended = if submits {
+                    engine.submit(lost).unwrap().wait()
+                } else {
+                    engine.run(&lost)
+                };
+                assert!(ended.unwrap_err().rejection().is_some());
+                n + 1
+            })
+        };
+        let critical = inner.priority(Priority::CRITICAL);
+        engine.submit(critical).unwrap().wait().unwrap();
+        let about = events.try_next().unwrap().operation.unwrap();
+        assert_eq!(
+            (about.priority, about.own),
+            (Priority::CRITICAL, Priority::NORMAL)
+        );
+        assert_eq!(
+            (about.retries, about.budget),
+            (1, 1),
+            "submitted: {submits}"
+        );
+        assert!(about.parent.is_some() && Some(about.root) == about.parent);
+    }
+}
+
+#[test]
+fn a_handler_is_called_for_what_happens_while_it_is_subscribed() {
+    let engine = by_hand();
+    let entity = Entity::new(0);
+    let add = Operation::update(&entity, |n| n + 1);
+    let calls = Arc::new(AtomicU64::new(0));
+    let counting = |calls: &Arc<AtomicU64>| {
+        let calls = calls.clone();
+        move |_: &Event| _ = calls.fetch_add(1, SeqCst)
+    };
+    let early = Arc::new(AtomicU64::new(0));
+    let first = engine.on(EventKind::Completed, counting(&early));
+    engine.run(&add).unwrap();
+    let late = engine.on(EventKind::Completed, counting(&calls));
+    engine.serve();
+    assert_eq!((early.load(SeqCst), calls.load(SeqCst)), (1, 0));
+    engine.run(&add).unwrap();
+    drop(late);
+    engine.serve();
+    assert_eq!((early.load(SeqCst), calls.load(SeqCst)), (2, 0));
+    drop(first);
+}
+
+/// An engine without threads has its handlers called by whoever serves; two of them don't get into each other's way.
+#[test]
+fn handlers_are_called_one_after_the_other_whoever_serves() {
+    let engine = by_hand();
+    let entity = Entity::new(0_u64);
+    let (busy, order) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(Mutex::new(Vec::new())),
+    );
+    let subscription = {
+        let (busy, order) = (busy.clone(), order.clone());
+        engine.on(EventKind::Completed, move |event| {
+            assert!(!busy.swap(true, SeqCst), "another one is being handled");
+            order.lock().unwrap().push(event.operation.unwrap().id);
+            thread::yield_now();
+            busy.store(false, SeqCst);
+        })
+    };
+    together(3, |_| {
+        for _ in 0..200 {
+            engine
+                .run(&Operation::update(&entity, |n| n + 1).retries(1_000))
+                .unwrap();
+            engine.serve();
+        }
+    });
+    engine.serve();
+    assert_eq!(subscription.panics(), 0);
+    let order = order.lock().unwrap();
+    let mut ids = order.clone();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(
+        (order.len(), ids.len()),
+        (600, 600),
+        "each was handled once"
+    );
 }

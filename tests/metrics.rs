@@ -273,6 +273,76 @@ fn targets_are_told_by_how_much_is_done_there() {
 }
 
 #[test]
+fn an_operation_is_begun_once_however_often_it_comes_back() {
+    let clock = ManualClock::new();
+    let engine = Engine::builder()
+        .workers(0)
+        .clock(Clock::manual(&clock))
+        .build();
+    let entity = Entity::new(0);
+    let away = RetryPolicy::linear(Duration::from_millis(1)).never_reserving();
+    let operation = Operation::update(&entity, overtaken(&entity, 2)).retrying(away);
+    let ticket = engine.submit(operation).unwrap();
+    for _ in 0..4 {
+        engine.serve();
+        clock.advance(Duration::from_millis(5));
+    }
+    ticket.wait().unwrap();
+    let metrics = engine.metrics();
+    assert_eq!(
+        (metrics.targets[0].begun, metrics.targets[0].conflicts),
+        (1, 2)
+    );
+}
+
+#[test]
+fn what_is_refused_never_waited_and_what_is_only_run_is_no_matter_of_fairness() {
+    let engine = Engine::builder().workers(0).capacity(1).build();
+    let (busy, other) = (Entity::new(0), Entity::new(0));
+    let ticket = engine.submit(Operation::update(&busy, |n| n + 1)).unwrap();
+    let refused = engine.submit(Operation::update(&busy, |n| n + 1));
+    assert!(refused.is_err());
+    engine.serve();
+    ticket.wait().unwrap();
+    engine.run(&Operation::update(&other, |n| n + 1)).unwrap();
+    let metrics = engine.metrics();
+    assert_eq!(
+        (metrics.targets.len(), metrics.targets[0].most_waiting),
+        (2, 1)
+    );
+    assert_eq!(metrics.fairness(), Some(1.0));
+}
+
+#[test]
+fn a_difference_of_two_readings_is_what_happened_in_between() {
+    let engine = Engine::builder().workers(0).build();
+    let entity = Entity::new(0);
+    let submit = || {
+        engine
+            .submit(Operation::update(&entity, |n| n + 1))
+            .unwrap()
+    };
+    let first = submit();
+    let earlier = engine.metrics();
+    engine.serve();
+    let second = submit();
+    engine.serve();
+    let since = engine.metrics().since(&earlier);
+    assert_eq!((since.counts.submitted, since.counts.committed), (1, 2));
+    assert_eq!(since.counts.unfinished(), 0, "it tells no negative number");
+    assert_eq!(kind(&since, "update").latency.count(), 2);
+    assert_eq!(
+        (
+            kind(&since, "update").attempts.as_slice(),
+            since.targets[0].begun
+        ),
+        (&[0, 2][..], 2)
+    );
+    assert!(since.to_string().contains("0 unfinished"));
+    drop((first, second));
+}
+
+#[test]
 fn figures_of_engines_are_merged() {
     let engines = [(); 2].map(|()| Engine::builder().workers(0).build());
     let entity = Entity::new(0);

@@ -8,9 +8,9 @@ mod together;
 
 use conserved::conserved;
 use snapcell::{
-    ChainError, Class, ClassPolicy, CleanUpError, Clock, DryRun, Engine, Entity, Finding,
-    HealthState, ManualClock, NoRegistry, Operation, OperationId, Operations, Policies, Priority,
-    Query, Reason, State, TargetId, Thresholds, Ticket, Trace,
+    ChainError, Class, ClassPolicy, CleanUpError, Clock, DryRun, Engine, Entity, EventKinds,
+    Finding, HealthState, ManualClock, NoRegistry, Operation, OperationId, Operations, Policies,
+    Priority, Query, Reason, State, TargetId, Thresholds, Ticket, Trace,
 };
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -1300,4 +1300,24 @@ fn indexes_agree_after_everything_at_once_and_nothing_is_left() {
         assert_eq!(rest.unwrap().cleaned as u64, left);
         assert!(operations.is_empty() && operations.is_consistent());
     }
+}
+
+/// What is run takes numbers, too, if somebody listens: what is kept doesn't depend on how the two alternate.
+#[test]
+fn a_large_registry_keeps_what_it_is_to_whatever_else_takes_numbers() {
+    let engine = Engine::builder().workers(0).registry(1_600).build();
+    let _events = engine.events(EventKinds::ALL, 1);
+    let entity = Entity::new(0_u64);
+    for _ in 0..1_600 {
+        for _ in 0..15 {
+            engine.run(&Operation::update(&entity, |n| n + 1)).unwrap();
+        }
+        engine
+            .submit(Operation::update(&entity, |n| n + 1))
+            .unwrap()
+            .wait()
+            .unwrap();
+    }
+    let kept = engine.operations().unwrap().kept();
+    assert!(kept >= 1_400, "{kept} of 1600");
 }

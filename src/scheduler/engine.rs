@@ -296,17 +296,23 @@ impl Engine {
     ) -> Subscription {
         let shared = &self.shared;
         let threads = shared.has_threads();
+        if !threads {
+            // What was before is for those who were here.
+            let _ = shared.handlers.call_all();
+        }
+        let since = shared.ledger.now();
         shared
             .handlers
-            .subscribe(&shared.ledger.feed, listener, call, threads)
+            .subscribe(&shared.ledger.feed, listener, call, since, threads)
     }
 
     /// The events of these kinds from now on, in a ring of this size, to be fetched when it suits.
     ///
     /// # Progress
-    /// Telling an event waits for nobody, but for a thread that was stopped in the few instructions in which it puts an
-    /// event into the same place of the ring, or takes it out, a whole round before; and for a short lock, to see
-    /// whether somebody waits.
+    /// Telling an event takes a short lock, to see whether somebody waits. Besides, it waits for nobody but a thread that
+    /// was stopped in the few instructions in which it puts an event into the ring, or takes one out, at the same place
+    /// a round before, or anywhere if the ring is full. Fetching one waits for a thread that was stopped as it put it in.
+    /// A ring has room for some 16 million at most.
     pub fn events(&self, kinds: impl Into<EventKinds>, capacity: usize) -> Events {
         Events::new(&self.shared.ledger.feed, kinds.into(), capacity)
     }

@@ -105,10 +105,10 @@ impl Lane {
         // First this, so that of several who come at the same time none misses the others.
         self.places[level].fetch_add(1, site::PLACE_COUNT);
         let waiting = self.waiting();
-        if self.is_counting && waiting > self.most_waiting.load(site::GAUGE_LOAD) {
-            self.most_waiting.fetch_max(waiting, site::GAUGE_ADD);
-        }
         if waiting <= capacity {
+            if self.is_counting && waiting > self.most_waiting.load(site::GAUGE_LOAD) {
+                self.most_waiting.fetch_max(waiting, site::GAUGE_ADD);
+            }
             return true;
         }
         let marks = |places| (places & HERE > 0).then(|| places - 1 + TO_GO);

@@ -4,9 +4,8 @@
 use super::account::event::{About, Event, EventKind, What};
 use super::account::feed::Feed;
 use super::account::registry::Registry;
-use super::account::tally::{Kind, Tally};
+use super::account::tally::Tally;
 use super::gate::Gate;
-use super::record::Ending;
 use crate::clock::Clock;
 use std::sync::Arc;
 
@@ -36,13 +35,6 @@ impl Ledger {
     #[inline]
     pub(super) fn now(&self) -> u64 {
         self.clock.now()
-    }
-
-    /// Notes an operation that has no record, at its end.
-    #[inline]
-    pub(super) fn ended(&self, kind: Kind, ending: Ending, lost: u32) {
-        self.tally.came_and_went(kind, ending, lost);
-        self.gate.leave();
     }
 
     /// Tells whoever wants to know of such an event.

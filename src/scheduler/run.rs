@@ -28,9 +28,8 @@ impl Shared {
         operation: &Operation<B>,
     ) -> Result<B::Output, OperationError<B::Error>> {
         let visit = self.begin(operation)?;
-        let _inside = visit.enter();
         if visit.is_free {
-            match body::guarded(|| operation.body.attempt_here()) {
+            match visit.attempt() {
                 Attempt::Lost(overtaken) => visit.lost(0, overtaken),
                 attempt => return visit.end(attempt, 0),
             }
@@ -76,7 +75,11 @@ impl Shared {
             parent,
             is_free,
             id: Cell::new(None),
-            begun: self.ledger.feed.wants_any().then(|| self.ledger.now()),
+            begun: self
+                .ledger
+                .feed
+                .wants_of_operations()
+                .then(|| self.ledger.now()),
         };
         if let Some(begun) = visit.begun {
             self.ledger.tell_at(begun, EventKind::Started, || {
@@ -104,13 +107,20 @@ pub(super) struct Visit<'v, B> {
 
 impl<B: Body> Visit<'_, B> {
     #[inline(always)]
-    pub(super) fn enter(&self) -> current::Running {
+    fn enter(&self) -> current::Running {
         let parent = self.parent.as_ref();
         let context = Context {
             work: parent.and_then(|parent| parent.work.clone()),
             floor: self.priority,
         };
         current::enter(context, self.operation.body.targets())
+    }
+
+    /// Makes an attempt, inside its closure. Who is woken by what comes of it is no part of this.
+    #[inline(always)]
+    pub(super) fn attempt(&self) -> Attempt<B::Output, B::Error> {
+        let _inside = self.enter();
+        body::guarded(|| self.operation.body.attempt_here())
     }
 
     /// Which operations it is counted with.
@@ -138,13 +148,15 @@ impl<B: Body> Visit<'_, B> {
         // Ids are unique in an engine.
         let parent = parent.filter(|parent| self.shared.is_that_of(&parent.lane));
         let id = self.id();
-        let budget = self.shared.terms(wish).map_or(0, |terms| terms.retries);
+        let terms = self.shared.terms(wish);
+        let (own, budget) =
+            terms.map_or((self.priority, 0), |terms| (terms.priority, terms.retries));
         About {
             id,
             name: wish.name,
             class: wish.class,
             priority: self.priority,
-            own: wish.priority.unwrap_or(self.priority),
+            own,
             target: TargetId(self.target),
             parent: parent.map(|parent| parent.id),
             root: parent.map_or(id, |parent| parent.root),
@@ -198,16 +210,20 @@ impl<B: Body> Visit<'_, B> {
             Attempt::Lost(_) => unreachable!("it goes on"),
         };
         let ledger = &self.shared.ledger;
+        // Counted before anybody can learn of it.
+        ledger.tally.came_and_went(self.kind(), ending, lost);
         if ledger.feed.wants(ending.event()) {
             let now = ledger.now();
             ledger.tell_at(now, ending.event(), || {
                 let changed = ending == Ending::Committed;
                 let answer = result.as_ref().map(|output| (B::stamp(output), changed));
                 let took = self.begun.map_or(0, |begun| now.saturating_sub(begun));
-                (self.about(lost), told_of(answer, took))
+                // The last attempt of one that was rejected is lost, too.
+                let retries = lost - u32::from(ending == Ending::Rejected && lost > 0);
+                (self.about(retries), told_of(answer, took))
             });
         }
-        ledger.ended(self.kind(), ending, lost);
+        ledger.gate.leave();
         result
     }
 
@@ -242,9 +258,12 @@ impl<B: Body> Visit<'_, B> {
             }
             let reserves = terms.retry.reserves(lost);
             claim.respect(shared, || self.id(), self.priority, reserves);
-            match body::guarded(|| self.operation.body.attempt_here()) {
+            match self.attempt() {
                 Attempt::Lost(overtaken) => self.lost(lost, overtaken),
-                attempt => return self.end(attempt, lost),
+                attempt => {
+                    drop(claim);
+                    return self.end(attempt, lost);
+                }
             }
             lost = lost.saturating_add(1);
         }

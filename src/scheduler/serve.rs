@@ -19,7 +19,7 @@ use super::queue::Queue;
 use super::record::{Verdict, Work};
 use super::retry::{Next, Situation};
 use super::shared::Shared;
-use super::status::State;
+use super::status::{IllegalTransition, State, Status};
 use crate::raw::{Baton, HeldLane, quietly};
 use std::sync::Arc;
 use std::time::Duration;
@@ -233,8 +233,11 @@ impl Shared {
             let _ = work.end_pending(evicted, &self.ledger);
             return false;
         }
+        let is_first = work.header().started() == 0;
         if work.claim(status, Some(level), now, &self.ledger) {
-            lane.note_begun();
+            if is_first {
+                lane.note_begun();
+            }
             return true;
         }
         // Its priority has changed just now. Whoever has changed it may have seen that it isn't in the queue, and
@@ -297,13 +300,8 @@ impl Shared {
             // Who is more important goes first.
             let priority = work.status().priority();
             if let Some(by) = higher(held, priority)
-                && let Ok(status) = work.change(|status| status.wait())
+                && let Ok(status) = self.make_way(&work, by)
             {
-                let kind = work.header().kind();
-                self.ledger.tally.note(kind, Incident::Preempted);
-                let what = What::Preempted { by };
-                self.ledger
-                    .tell(EventKind::Preempted, || (work.about(), what));
                 if status.unwanted {
                     let _ = work.end_pending(Verdict::Cancelled, &self.ledger);
                 }
@@ -313,14 +311,26 @@ impl Shared {
         }
     }
 
+    /// Has an operation that was claimed wait for its turn again. What is told of that comes first: from then on
+    /// anybody may end it.
+    fn make_way(&self, work: &Arc<dyn Work>, by: Priority) -> Result<Status, IllegalTransition> {
+        let kind = work.header().kind();
+        self.ledger.tally.note(kind, Incident::Preempted);
+        let what = What::Preempted { by };
+        self.ledger
+            .tell(EventKind::Preempted, || (work.about(), what));
+        work.change(|status| status.wait())
+    }
+
     /// Has an operation that was claimed come back after so long.
     fn put_aside(self: &Arc<Self>, work: Arc<dyn Work>, long: Duration) {
         let budget = work.header().budget;
+        // Nobody else changes how often it was tried.
+        if work.status().retries() < budget {
+            self.tell_retry(&work, long);
+        }
         match work.change(|status| status.retry(budget)) {
-            Ok(status) if !status.unwanted => {
-                self.tell_retry(&work, long);
-                self.come_back(work, long);
-            }
+            Ok(status) if !status.unwanted => self.come_back(work, long),
             Ok(_) => {
                 let _ = work.end_pending(Verdict::Cancelled, &self.ledger);
             }
@@ -368,19 +378,21 @@ impl Shared {
             work.end(verdict, &self.ledger);
             return false;
         }
+        self.tell_retry(work, next.delay());
         let again = work.change(|status| status.retry(header.budget)?.start());
         if again.is_ok_and(|status| status.unwanted) || self.ledger.gate.cancels() {
             work.end(Verdict::Cancelled, &self.ledger);
             return false;
         }
-        self.tell_retry(work, next.delay());
         pause(next);
         true
     }
 
+    /// Tells that an operation will be tried again, before it is noted that it is.
     fn tell_retry(&self, work: &Arc<dyn Work>, delay: Duration) {
         self.ledger.tell(EventKind::Retry, || {
-            let about = work.about();
+            let mut about = work.about();
+            about.retries += 1;
             let what = What::Retry {
                 number: about.retries,
                 budget: about.budget,
@@ -435,8 +447,8 @@ impl Shared {
             }
             match fold.publish() {
                 Published::Done => {
-                    let is_commit = steps.iter().any(|step| matches!(step, Step::Changed));
-                    if is_commit && group.len() > 1 {
+                    let changes = steps.iter().filter(|step| matches!(step, Step::Changed));
+                    if changes.count() > 1 {
                         self.ledger
                             .tally
                             .note(group[0].header().kind(), Incident::Fold);

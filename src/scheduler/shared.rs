@@ -146,7 +146,7 @@ impl Shared {
             settings.metrics,
             settings.registry.map(Registry::new),
         );
-        let handlers = Handlers::new(&ledger.feed);
+        let handlers = Handlers::new();
         Arc::new_cyclic(|me| Shared {
             me: me.clone(),
             id: ENGINES.fetch_add(1, site::NUMBER),
@@ -446,6 +446,8 @@ impl Shared {
         let _serving = current::serve();
         if !self.has_threads() {
             self.bring_back(self.ledger.now());
+        }
+        if !self.has_threads() || self.handlers.lacks_thread() {
             let _ = self.handlers.call_all();
         }
         if let Some(lane) = self.ready.take_passed_over()

@@ -5,7 +5,7 @@
 //! counted out, also if its future is dropped half-way.
 #![forbid(unsafe_code)]
 
-use super::body::{self, Attempt, Body};
+use super::body::{Attempt, Body};
 use super::claiming::{Claiming, pause};
 use super::engine::Engine;
 use super::operation::Operation;
@@ -190,11 +190,7 @@ impl Shared {
             if self.ledger.gate.cancels() {
                 break Attempt::Failed(OperationError::Cancelled);
             }
-            let attempt = {
-                let _inside = underway.visit.enter();
-                body::guarded(|| operation.body.attempt_here())
-            };
-            match attempt {
+            match underway.visit.attempt() {
                 Attempt::Lost(overtaken) => underway.visit.lost(lost, overtaken),
                 attempt => break attempt,
             }

@@ -16,9 +16,10 @@ use std::time::Duration;
 /// Those of one operation come in this order; its [`id`](About::id) is the same in all of them.
 ///
 /// ```text
-/// Started ─▶ ( Conflict ─▶ Retry | Preempted )* ─▶ Completed | Failed | Rejected | Cancelled
+/// Started ─▶ ( Conflict ─▶ [ Retry ─▶ [ Preempted ] ] )* ─▶ Completed | Failed | Rejected | Cancelled
 /// ```
-/// What ends before it has begun has no `Started`.
+/// What ends before it has begun has no `Started`. The first phase of an operation in two is no beginning; if that
+/// fails, both are told afterwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event {
@@ -111,7 +112,8 @@ pub enum What {
     Started,
     /// Somebody was faster than an attempt.
     Conflict {
-        /// The stamp that the attempt was computed from. `None` for transactions, which have several.
+        /// The stamp that the attempt was computed from. `None` where it isn't known: for transactions, which have several,
+        /// for folds, and for what is run at once.
         expected: Option<Stamp>,
         /// The stamp that it found.
         found: Option<Stamp>,
@@ -258,13 +260,19 @@ pub struct EventKinds(usize);
 
 impl EventKinds {
     /// All of them.
-    pub const ALL: EventKinds = EventKinds(usize::MAX);
+    pub const ALL: EventKinds = EventKinds((1 << (EventKind::Alert as usize + 1)) - 1);
     /// Those that end an operation.
     pub const ENDS: EventKinds = EventKinds(
         1 << EventKind::Completed as usize
             | 1 << EventKind::Failed as usize
             | 1 << EventKind::Rejected as usize
             | 1 << EventKind::Cancelled as usize,
+    );
+
+    /// Those about operations.
+    pub(super) const OF_OPERATIONS: EventKinds = EventKinds(
+        EventKinds::ALL.0
+            & !(1 << EventKind::ReclamationStalled as usize | 1 << EventKind::Alert as usize),
     );
 
     /// Whether this kind is one of them.

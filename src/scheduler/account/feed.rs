@@ -5,8 +5,9 @@
 //! a listener that is slow, or gone, costs others nothing but its ring. Where nobody listens, telling is one relaxed
 //! load.
 //!
-//! The rings are crossbeam's, which are not lock-free to the letter: who is stopped just as it takes an event out, or
-//! puts one in, holds up whoever comes to the same place a whole round later.
+//! The rings are crossbeam's, which are not lock-free to the letter. Who is stopped in the few instructions in which it
+//! puts an event in, or takes one out, may hold up whoever comes to the same place; and whoever tells, if the ring is
+//! full. And to see whether somebody waits, each one takes a short lock.
 #![forbid(unsafe_code)]
 
 use super::event::{Event, EventKind, EventKinds};
@@ -49,10 +50,10 @@ impl Feed {
         self.wanted.load(site::EVENT_LOOK) >> kind as usize & 1 == 1
     }
 
-    /// Whether anybody wants to know of anything.
+    /// Whether anybody wants to know of operations.
     #[inline]
-    pub(in super::super) fn wants_any(&self) -> bool {
-        self.wanted.load(site::EVENT_LOOK) != 0
+    pub(in super::super) fn wants_of_operations(&self) -> bool {
+        self.wanted.load(site::EVENT_LOOK) & EventKinds::OF_OPERATIONS.bits() != 0
     }
 
     /// Tells whoever wants to know.
@@ -109,6 +110,9 @@ impl Drop for Feed {
     }
 }
 
+/// A ring is no larger.
+const LARGEST: usize = 1 << 24;
+
 /// The events that one listener hasn't seen.
 pub(super) struct Ring {
     kinds: AtomicUsize,
@@ -122,7 +126,7 @@ impl Ring {
     pub(super) fn new(kinds: EventKinds, capacity: usize) -> Arc<Self> {
         Arc::new(Ring {
             kinds: AtomicUsize::new(kinds.bits()),
-            queue: Queue::new(capacity.max(1)),
+            queue: Queue::new(capacity.clamp(1, LARGEST)),
             dropped: AtomicU64::new(0),
             closed: AtomicUsize::new(0),
             readers: Readers::new(),
@@ -151,6 +155,10 @@ impl Ring {
         if !planted(Fault::TellAfterWake) {
             self.wake();
         }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
     }
 
     pub(super) fn pop(&self) -> Option<Event> {
@@ -216,6 +224,7 @@ impl Ring {
 /// assert_eq!(event.kind(), EventKind::Completed);
 /// assert_eq!(events.dropped(), 0);
 /// ```
+#[must_use = "dropping it ends it"]
 pub struct Events {
     ring: Arc<Ring>,
     feed: Weak<Feed>,
@@ -231,7 +240,8 @@ impl Events {
         }
     }
 
-    /// The oldest event that was not fetched. It waits for no event; see [`Engine::events`](crate::Engine::events).
+    /// The oldest event that was not fetched. It waits for none to come; as to others who are just putting one in, see
+    /// [`Engine::events`](crate::Engine::events).
     #[must_use]
     pub fn try_next(&self) -> Option<Event> {
         self.ring.pop()

@@ -15,13 +15,13 @@ use super::feed::{Feed, Ring};
 use crate::clock;
 use crate::raw::quietly;
 use crate::sync;
-use crate::sync::AtomicU64;
 use crate::sync::lock::Lock;
 use crate::sync::orderings::site;
 use crate::sync::sleep;
+use crate::sync::{AtomicU64, AtomicUsize};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 /// How many events wait for the handlers at most.
@@ -117,12 +117,16 @@ struct Handler {
     /// `None` at its end.
     filter: Option<Filter>,
     call: Option<Call>,
+    /// It is called for nothing that was before this.
+    since: Duration,
+    is_over: AtomicUsize,
     panics: AtomicU64,
 }
 
 impl Handler {
     fn handle(&self, event: &Event) {
-        if !self.kinds.contains(event.kind()) {
+        let is_late = event.at < self.since || self.is_over.load(site::EVENT_LOOK) != 0;
+        if is_late || !self.kinds.contains(event.kind()) {
             return;
         }
         let handled = catch_unwind(AssertUnwindSafe(|| {
@@ -149,26 +153,34 @@ impl Drop for Handler {
 
 /// The handlers of an engine. See the header of this file.
 pub(in super::super) struct Handlers {
-    ring: Arc<Ring>,
+    /// There is none until somebody subscribes: it is large.
+    ring: OnceLock<Arc<Ring>>,
     state: Lock<State>,
+    /// Whether there should be a thread, and couldn't be.
+    lacks_thread: AtomicUsize,
 }
 
 struct State {
     /// In the order in which they are called.
     handlers: Arc<Vec<Arc<Handler>>>,
     has_thread: bool,
+    /// Somebody calls the handlers. Others don't meanwhile, so that each event is handled before the next one.
+    is_calling: bool,
+    /// Somebody else wanted to meanwhile.
+    is_wanted: bool,
 }
 
 impl Handlers {
-    pub(in super::super) fn new(feed: &Feed) -> Arc<Self> {
-        let ring = Ring::new(EventKinds::default(), CAPACITY);
-        feed.add(&ring);
+    pub(in super::super) fn new() -> Arc<Self> {
         Arc::new(Handlers {
-            ring,
+            ring: OnceLock::new(),
             state: Lock::new(State {
                 handlers: Arc::new(Vec::new()),
                 has_thread: false,
+                is_calling: false,
+                is_wanted: false,
             }),
+            lacks_thread: AtomicUsize::new(0),
         })
     }
 
@@ -178,6 +190,7 @@ impl Handlers {
         feed: &Arc<Feed>,
         listener: Listener,
         call: impl Fn(&Event) + Send + Sync + 'static,
+        since: u64,
         threads: bool,
     ) -> Subscription {
         let handler = Arc::new(Handler {
@@ -185,19 +198,29 @@ impl Handlers {
             priority: listener.priority,
             filter: listener.filter,
             call: Some(Box::new(call)),
+            since: Duration::from_nanos(since),
+            is_over: AtomicUsize::new(0),
             panics: AtomicU64::new(0),
+        });
+        let ring = self.ring.get_or_init(|| {
+            let ring = Ring::new(EventKinds::default(), CAPACITY);
+            feed.add(&ring);
+            ring
         });
         let starts = self.state.with(|state| {
             let earlier = |other: &Arc<Handler>| other.priority >= handler.priority;
             let place = state.handlers.partition_point(earlier);
-            self.set(state, |handlers| handlers.insert(place, handler.clone()));
+            set(ring, state, |handlers| {
+                handlers.insert(place, handler.clone())
+            });
             threads && !std::mem::replace(&mut state.has_thread, threads)
         });
         feed.refresh();
         if starts {
             let handlers = self.clone();
             if !sync::spawn_in_background("snapcell-events", move || handlers.keep_calling()) {
-                // Whoever serves will have to.
+                // Whoever serves has to.
+                self.lacks_thread.store(1, site::EVENT_SET);
                 self.state.with(|state| state.has_thread = false);
             }
         }
@@ -208,39 +231,60 @@ impl Handlers {
         }
     }
 
-    /// Changes the list of handlers. Each of them is held elsewhere too, so none is dropped here.
-    fn set(&self, state: &mut State, change: impl FnOnce(&mut Vec<Arc<Handler>>)) {
-        let mut handlers = (*state.handlers).clone();
-        change(&mut handlers);
-        let none = EventKinds::default();
-        self.ring.want(
-            handlers
-                .iter()
-                .fold(none, |all, handler| all | handler.kinds),
-        );
-        state.handlers = Arc::new(handlers);
+    /// Whether whoever serves has to call the handlers, though the engine has threads.
+    #[inline]
+    pub(in super::super) fn lacks_thread(&self) -> bool {
+        self.lacks_thread.load(site::EVENT_LOOK) != 0
     }
 
     /// How many events there was no room for.
     pub(in super::super) fn dropped(&self) -> u64 {
-        self.ring.dropped()
+        self.ring.get().map_or(0, |ring| ring.dropped())
     }
 
-    /// Calls the handlers for what there is. Whether there was anything.
+    /// Calls the handlers for what there is, unless somebody else does. Whether there was anything.
     pub(in super::super) fn call_all(&self) -> bool {
+        let Some(ring) = self.ring.get() else {
+            return false;
+        };
+        if ring.len() == 0 {
+            return false;
+        }
+        let is_somebody_else = self.state.with(|state| {
+            state.is_wanted = state.is_calling;
+            std::mem::replace(&mut state.is_calling, true)
+        });
+        if is_somebody_else {
+            return false;
+        }
         let mut was_any = false;
-        while let Some(event) = self.ring.pop() {
-            was_any = true;
-            let handlers = self.state.with(|state| state.handlers.clone());
-            for handler in handlers.iter() {
-                handler.handle(&event);
+        let mut goes_on = true;
+        while goes_on {
+            // What comes in meanwhile may be what a handler has done, and so have no end. It is left to the next call,
+            // but for what somebody has left to this one.
+            for _ in 0..ring.len() {
+                let Some(event) = ring.pop() else {
+                    break;
+                };
+                was_any = true;
+                let handlers = self.state.with(|state| state.handlers.clone());
+                for handler in handlers.iter() {
+                    handler.handle(&event);
+                }
             }
+            goes_on = self.state.with(|state| {
+                state.is_calling = std::mem::take(&mut state.is_wanted);
+                state.is_calling
+            });
         }
         was_any
     }
 
     /// The thread.
     fn keep_calling(&self) {
+        let Some(ring) = self.ring.get() else {
+            return;
+        };
         let waker = sleep::waker();
         loop {
             if self.call_all() {
@@ -248,8 +292,8 @@ impl Handlers {
                 let _ = sleep::park(clock::deadline(NAP));
                 continue;
             }
-            let listening = self.ring.listen(&waker);
-            let is_closed = self.ring.is_closed();
+            let listening = ring.listen(&waker);
+            let is_closed = ring.is_closed();
             if self.call_all() {
                 continue;
             }
@@ -265,6 +309,19 @@ impl Handlers {
             drop(listening);
         }
     }
+}
+
+/// Changes the list of handlers. Each of them is held elsewhere too, so none is dropped here.
+fn set(ring: &Ring, state: &mut State, change: impl FnOnce(&mut Vec<Arc<Handler>>)) {
+    let mut handlers = (*state.handlers).clone();
+    change(&mut handlers);
+    let none = EventKinds::default();
+    ring.want(
+        handlers
+            .iter()
+            .fold(none, |all, handler| all | handler.kinds),
+    );
+    state.handlers = Arc::new(handlers);
 }
 
 /// A handler that is subscribed, by [`Engine::subscribe`](crate::Engine::subscribe). Dropping this ends it; a call that
@@ -301,15 +358,19 @@ impl Drop for Subscription {
         let Some(feed) = self.feed.take() else {
             return;
         };
+        self.handler.is_over.store(1, site::EVENT_SET);
+        let Some(ring) = self.handlers.ring.get() else {
+            return;
+        };
         self.handlers.state.with(|state| {
             let others = |other: &Arc<Handler>| !Arc::ptr_eq(other, &self.handler);
-            self.handlers.set(state, |handlers| handlers.retain(others));
+            set(ring, state, |handlers| handlers.retain(others));
         });
         if let Some(feed) = feed.upgrade() {
             feed.refresh();
         }
         // The thread ends if nobody is left.
-        self.handlers.ring.wake();
+        ring.wake();
     }
 }
 

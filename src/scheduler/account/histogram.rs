@@ -31,6 +31,8 @@ fn place(length: u64) -> usize {
 
 /// The longest length that is counted there.
 fn longest(place: usize) -> u64 {
+    // There are no others, but in what was stored and read again.
+    let place = place.min(COUNTS - 1);
     if place < 1 << PARTS {
         return place as u64;
     }
@@ -117,7 +119,7 @@ impl Spread {
             if self.counts.len() <= place {
                 self.counts.resize(place + 1, 0);
             }
-            self.counts[place] += more;
+            self.counts[place] = self.counts[place].saturating_add(more);
         }
         self.sum = self.sum.wrapping_add(sum);
         self.longest = self.longest.max(longest);
@@ -128,10 +130,23 @@ impl Spread {
         self.add(other.counts.iter().copied(), other.sum, other.longest);
     }
 
+    /// What was noted since an earlier reading. The longest is that of all.
+    #[must_use]
+    pub fn since(&self, earlier: &Spread) -> Spread {
+        let earlier_ones = earlier.counts.iter().copied().chain(std::iter::repeat(0));
+        let counts = self.counts.iter().zip(earlier_ones);
+        Spread {
+            counts: counts.map(|(now, then)| now.saturating_sub(then)).collect(),
+            sum: self.sum.saturating_sub(earlier.sum),
+            longest: self.longest,
+        }
+    }
+
     /// How often it happened.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.counts.iter().sum()
+        let add = |sum: u64, more: &u64| sum.saturating_add(*more);
+        self.counts.iter().fold(0, add)
     }
 
     /// How long all took together.
@@ -160,7 +175,7 @@ impl Spread {
         let wanted = ((count as f64 * share.clamp(0.0, 1.0)).ceil() as u64).max(1);
         let mut seen = 0;
         for (place, more) in self.counts.iter().enumerate() {
-            seen += more;
+            seen = more.saturating_add(seen);
             if seen >= wanted {
                 return Duration::from_nanos(longest(place).min(self.longest));
             }

@@ -64,13 +64,13 @@ pub struct KindMetrics {
     pub reservations_lapsed: u64,
     /// How often one has stepped back for a reservation.
     pub steps_back: u64,
-    /// How long they waited for their turn. Of what was submitted.
+    /// How long they waited for their turn. Of what was submitted. The first phase of an operation in two belongs to this.
     pub queueing: Spread,
     /// How long they took in all. Of what was submitted.
     pub latency: Spread,
 }
 
-/// What was done in the lane of one target.
+/// What was done in the lane of one target. A new entity may be where one was that is gone, and goes on with its figures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -136,6 +136,32 @@ impl KindMetrics {
         share(lost, lost + good)
     }
 
+    /// What was counted since an earlier reading. Longest times are those of all.
+    #[must_use]
+    pub fn since(&self, earlier: &KindMetrics) -> KindMetrics {
+        let mut since = self.clone();
+        since.counts = self.counts.since(&earlier.counts);
+        let counts = [
+            (&mut since.absorbed, earlier.absorbed),
+            (&mut since.escaped, earlier.escaped),
+            (&mut since.first_tries, earlier.first_tries),
+            (&mut since.preemptions, earlier.preemptions),
+            (&mut since.reservations, earlier.reservations),
+            (&mut since.reservations_lapsed, earlier.reservations_lapsed),
+            (&mut since.steps_back, earlier.steps_back),
+        ];
+        let attempts = since
+            .attempts
+            .iter_mut()
+            .zip(earlier.attempts.iter().copied());
+        for (now, then) in counts.into_iter().chain(attempts) {
+            *now = now.saturating_sub(then);
+        }
+        since.queueing = self.queueing.since(&earlier.queueing);
+        since.latency = self.latency.since(&earlier.latency);
+        since
+    }
+
     /// Adds others to these. The class and the name stay.
     pub fn merge(&mut self, other: &KindMetrics) {
         self.counts.merge(&other.counts);
@@ -188,13 +214,42 @@ impl Metrics {
         total
     }
 
-    /// How evenly the targets were served: Jain's index of what was begun in their lanes, from 1 divided by their number,
+    /// How evenly the targets were served to which something was submitted: Jain's index of what was begun in their lanes, from 1 divided by their number,
     /// if one got all, to 1, if all got the same. `None`, if nothing was begun.
     #[must_use]
     pub fn fairness(&self) -> Option<f64> {
-        let begun = self.targets.iter().map(|target| target.begun as f64);
-        let (sum, squares) = begun.fold((0.0, 0.0), |(sum, squares), n| (sum + n, squares + n * n));
-        (squares > 0.0).then(|| sum * sum / (self.targets.len() as f64 * squares))
+        let wanted = self.targets.iter();
+        let wanted = wanted.filter(|target| target.begun + target.waiting > 0);
+        let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
+        for begun in wanted.map(|target| target.begun as f64) {
+            count += 1.0;
+            sum += begun;
+            squares += begun * begun;
+        }
+        (squares > 0.0).then(|| sum * sum / (count * squares))
+    }
+
+    /// What was counted since an earlier reading of the same engine, or the same sum of engines. What is no count is as it
+    /// is now.
+    #[must_use]
+    pub fn since(&self, earlier: &Metrics) -> Metrics {
+        let mut since = self.clone();
+        since.counts = self.counts.since(&earlier.counts);
+        since.events_dropped = self.events_dropped.saturating_sub(earlier.events_dropped);
+        for kind in &mut since.kinds {
+            let same = |then: &&KindMetrics| then.class == kind.class && then.name == kind.name;
+            if let Some(then) = earlier.kinds.iter().find(same) {
+                *kind = kind.since(then);
+            }
+        }
+        for target in &mut since.targets {
+            let same = |then: &&TargetMetrics| then.target == target.target;
+            if let Some(then) = earlier.targets.iter().find(same) {
+                target.begun = target.begun.saturating_sub(then.begun);
+                target.conflicts = target.conflicts.saturating_sub(then.conflicts);
+            }
+        }
+        since
     }
 
     /// Whether all adds up that has to whenever the engine is idle.
@@ -216,7 +271,8 @@ impl Metrics {
                 || (sum == self.counts && self.kinds.iter().all(kind_adds_up)))
     }
 
-    /// Adds those of another engine to these.
+    /// Adds those of another engine to these. If one of the two has totals only, what [adds up](Metrics::adds_up) for each
+    /// kind doesn't in the sum. Targets of different processes may happen to have the same id, and are added then.
     pub fn merge(&mut self, other: &Metrics) {
         self.at = self.at.max(other.at);
         self.counts.merge(&other.counts);

@@ -90,7 +90,8 @@ impl Query {
         self
     }
 
-    /// Those on this entity, alone or among others.
+    /// Those on this entity, alone or among others. A new entity may be where one was that is gone; then those on that one
+    /// are found, too.
     pub fn target<T: Send + Sync + 'static, E: 'static>(mut self, entity: &Entity<T, E>) -> Self {
         self.target = Some(TargetId::of(entity));
         self
@@ -103,7 +104,8 @@ impl Query {
         self
     }
 
-    /// Those that are part of this one, or of a part of it, and so on. Not itself.
+    /// Those that are part of this one, or of a part of it, and so on. Not itself. What is part of one that is forgotten
+    /// isn't found.
     pub fn part_of(mut self, whole: OperationId) -> Self {
         self.part_of = Some(whole);
         self

@@ -21,7 +21,7 @@ use crate::sync::{AtomicU64, per_thread};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Which operations are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,9 +113,9 @@ per_thread! {
     static ROWS: RefCell<Vec<Mine>> = RefCell::new(Vec::new());
 }
 
-/// A row of this thread.
+/// A row of this thread. It doesn't keep those of an engine that is gone.
 struct Mine {
-    all: Arc<Rows>,
+    all: Weak<Rows>,
     row: Arc<Row>,
 }
 
@@ -125,7 +125,7 @@ impl Mine {
         let row = Arc::new(Row::new(kind, tally.is_detailed, false));
         tally.rows.0.with(|rows| rows.push(row.clone()));
         Mine {
-            all: tally.rows.clone(),
+            all: Arc::downgrade(&tally.rows),
             row,
         }
     }
@@ -135,7 +135,10 @@ impl Drop for Mine {
     /// Adds the row to that which all have in common.
     fn drop(&mut self) {
         let row = &self.row;
-        let gone = self.all.0.with(|rows| {
+        let Some(all) = self.all.upgrade() else {
+            return;
+        };
+        let gone = all.0.with(|rows| {
             let common = rows
                 .iter()
                 .find(|other| other.is_common && other.kind == row.kind);
@@ -311,13 +314,17 @@ impl Tally {
         let mut count = Some(count);
         let known = ROWS.try_with(|mine| {
             let mut mine = mine.borrow_mut();
-            let is_it =
-                |mine: &&Mine| Arc::ptr_eq(&mine.all, &self.rows) && mine.row.kind.is(&kind);
+            let all = Arc::as_ptr(&self.rows);
+            let is_it = |mine: &&Mine| mine.all.as_ptr() == all && mine.row.kind.is(&kind);
             if let Some(mine) = mine.iter().find(is_it) {
                 return count.take().map(|count| count(&mine.row));
             }
             if mine.len() == MINE {
-                mine.remove(0);
+                mine.retain(|mine| mine.all.strong_count() > 0);
+            }
+            if mine.len() == MINE {
+                // Any of them, so that kinds that come in turns don't all go in turns.
+                mine.swap_remove(fastrand::usize(..MINE));
             }
             let new = Mine::new(self, kind);
             let counted = count.take().map(|count| count(&new.row));
@@ -451,10 +458,26 @@ impl Counts {
         self.folds += other.folds;
     }
 
-    /// How many have not ended yet.
+    /// What was counted since an earlier reading. More may have ended than was submitted since then.
+    #[must_use]
+    pub const fn since(&self, earlier: &Counts) -> Counts {
+        Counts {
+            submitted: self.submitted.saturating_sub(earlier.submitted),
+            committed: self.committed.saturating_sub(earlier.committed),
+            unchanged: self.unchanged.saturating_sub(earlier.unchanged),
+            failed: self.failed.saturating_sub(earlier.failed),
+            rejected: self.rejected.saturating_sub(earlier.rejected),
+            cancelled: self.cancelled.saturating_sub(earlier.cancelled),
+            conflicts: self.conflicts.saturating_sub(earlier.conflicts),
+            folds: self.folds.saturating_sub(earlier.folds),
+        }
+    }
+
+    /// How many have not ended yet. 0, if more have ended than were submitted, as may be [since](Counts::since) an earlier
+    /// reading.
     #[must_use]
     pub const fn unfinished(&self) -> u64 {
-        self.submitted - self.ended()
+        self.submitted.saturating_sub(self.ended())
     }
 }
 
