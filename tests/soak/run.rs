@@ -93,7 +93,6 @@ pub(crate) fn run(length: Length) {
     }
     println!("* {stretches} checkpoints, and every law was kept at each of them");
     println!("* resident memory: {}", memory.told());
-    println!("* preemptions can't be seen from outside, and are not counted");
     println!("\n| what | how many |\n|---|---:|");
     let [committed, unchanged, failed, rejected, cancelled] = totals.endings;
     for (what, number) in [
@@ -109,6 +108,9 @@ pub(crate) fn run(length: Length) {
         ("unfinished", 0),
         ("conflicts of operations", totals.conflicts),
         ("folds", totals.folds),
+        ("preemptions", totals.preemptions),
+        ("reservations", totals.reservations),
+        ("steps back for them", totals.steps_back),
         ("publications where engines work", totals.publications),
     ] {
         println!("| {what:<34} | {number:>13} |");

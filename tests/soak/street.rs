@@ -3,7 +3,7 @@
 use super::books::{Books, ENDINGS, Sums};
 use super::seen::{Mechanism, Seen};
 use super::value::{Captured, Value};
-use snapcell::{Counts, Engine, Entity, Policies, Policy, Retain, ShutDown};
+use snapcell::{Counts, Engine, Entity, Metrics, Policies, Policy, Retain, ShutDown};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -26,6 +26,7 @@ pub(crate) struct House {
     /// What each room showed at the last checkpoint: effects and version.
     last: Vec<(u64, u64)>,
     counted: Counts,
+    measured: Metrics,
 }
 
 /// All houses.
@@ -41,6 +42,9 @@ pub(crate) struct Totals {
     pub(crate) submitted: u64,
     pub(crate) conflicts: u64,
     pub(crate) folds: u64,
+    pub(crate) preemptions: u64,
+    pub(crate) reservations: u64,
+    pub(crate) steps_back: u64,
     /// Publications in rooms.
     pub(crate) publications: u64,
 }
@@ -84,6 +88,7 @@ impl House {
             books: Books::new(ROOMS),
             last: vec![(0, 0); ROOMS],
             counted: Counts::default(),
+            measured: Metrics::default(),
         }
     }
 
@@ -91,6 +96,7 @@ impl House {
     fn check(&mut self, seen: &Seen, totals: &mut Totals) {
         self.hold(&self.books.close(), seen, totals);
         self.counted = self.engine.counts();
+        self.measured = self.engine.metrics();
         self.last = self.rooms.iter().map(shown).collect();
         self.engine.start();
     }
@@ -110,6 +116,13 @@ impl House {
         let unfinished = (counts.unfinished(), self.engine.unfinished());
         law(unfinished == (0, 0), "and none is under way");
         law(self.engine.is_clean(), "and nothing is left of any");
+        let metrics = self.engine.metrics();
+        law(metrics.adds_up(), "figures add up");
+        law(metrics.counts == counts, "to what is counted");
+        let since = metrics.since(&self.measured).total();
+        totals.preemptions += since.preemptions;
+        totals.reservations += since.reservations;
+        totals.steps_back += since.steps_back;
 
         let ends = |counts: &Counts| {
             [
