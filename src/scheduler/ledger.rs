@@ -53,9 +53,9 @@ impl Ledger {
         }
     }
 
-    #[cold]
+    #[inline(always)]
     fn tell_of(&self, at: u64, event: impl FnOnce() -> (About, What)) {
         let (about, what) = event();
-        self.feed.tell(Event::new(at, Some(about), what));
+        self.feed.tell(&Event::new(at, Some(about), what));
     }
 }

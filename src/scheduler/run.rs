@@ -58,10 +58,11 @@ impl Shared {
             let policy = policies.get(wish.class).ok_or(NotTaken::UnknownClass)?;
             let priority = admit(policy, wish.priority)?;
             let reserves = wish.retry.as_ref().unwrap_or(policy.retry()).reserves(0);
+            let budget = wish.retries.unwrap_or(policy.retries());
             let lane = local.lane(self, target);
-            Ok((priority, !reserves && lane.reservation.is_free()))
+            Ok((priority, budget, !reserves && lane.reservation.is_free()))
         });
-        let (priority, is_free) = terms.map_err(OperationError::NotTaken)?;
+        let (own, budget, is_free) = terms.map_err(OperationError::NotTaken)?;
         if !self.ledger.gate.enter() {
             return Err(OperationError::NotTaken(NotTaken::ShutDown));
         }
@@ -71,7 +72,9 @@ impl Shared {
             shared: self,
             operation,
             target,
-            priority: inherited.map_or(priority, |inherited| inherited.max(priority)),
+            priority: inherited.map_or(own, |inherited| inherited.max(own)),
+            own,
+            budget,
             parent,
             is_free,
             id: Cell::new(None),
@@ -96,6 +99,8 @@ pub(super) struct Visit<'v, B> {
     operation: &'v Operation<B>,
     pub(super) target: usize,
     pub(super) priority: Priority,
+    own: Priority,
+    budget: u32,
     parent: Option<Context>,
     /// Whether nobody has reserved the target, and this one won't for its first attempt.
     is_free: bool,
@@ -148,20 +153,17 @@ impl<B: Body> Visit<'_, B> {
         // Ids are unique in an engine.
         let parent = parent.filter(|parent| self.shared.is_that_of(&parent.lane));
         let id = self.id();
-        let terms = self.shared.terms(wish);
-        let (own, budget) =
-            terms.map_or((self.priority, 0), |terms| (terms.priority, terms.retries));
         About {
             id,
             name: wish.name,
             class: wish.class,
             priority: self.priority,
-            own,
+            own: self.own,
             target: TargetId(self.target),
             parent: parent.map(|parent| parent.id),
             root: parent.map_or(id, |parent| parent.root),
             retries,
-            budget,
+            budget: self.budget,
         }
     }
 

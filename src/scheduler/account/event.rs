@@ -20,7 +20,7 @@ use std::time::Duration;
 /// ```
 /// What ends before it has begun has no `Started`. The first phase of an operation in two is no beginning; if that
 /// fails, both are told afterwards.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event {
     /// When, on the engine's clock.
@@ -32,6 +32,7 @@ pub struct Event {
 }
 
 impl Event {
+    #[inline(always)]
     pub(in super::super) fn new(at: u64, operation: Option<About>, what: What) -> Self {
         Event {
             at: Duration::from_nanos(at),
@@ -105,7 +106,7 @@ impl fmt::Display for About {
 }
 
 /// What has happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum What {
     /// It runs, for the first time.

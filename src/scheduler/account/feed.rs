@@ -58,15 +58,11 @@ impl Feed {
 
     /// Tells whoever wants to know.
     #[cold]
-    pub(in super::super) fn tell(&self, event: Event) {
+    pub(in super::super) fn tell(&self, event: &Event) {
         let kind = event.kind();
         self.rings.look(|rings| {
-            let mut wanting = rings.iter().filter(|ring| ring.wants(kind)).peekable();
-            while let Some(ring) = wanting.next() {
-                if wanting.peek().is_none() {
-                    return ring.push(event);
-                }
-                ring.push(event.clone());
+            for ring in rings.iter().filter(|ring| ring.wants(kind)) {
+                ring.push(event);
             }
         });
     }
@@ -145,11 +141,11 @@ impl Ring {
         self.kinds.store(kinds.bits(), site::EVENT_SET);
     }
 
-    fn push(&self, event: Event) {
+    fn push(&self, event: &Event) {
         if planted(Fault::TellAfterWake) {
             self.wake();
         }
-        if self.queue.force_push(event).is_some() {
+        if self.queue.force_push(*event).is_some() {
             self.dropped.fetch_add(1, site::GAUGE_ADD);
         }
         if !planted(Fault::TellAfterWake) {

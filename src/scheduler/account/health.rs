@@ -414,7 +414,7 @@ impl Engine {
                 other => What::Alert(other.what()),
             };
             if shared.ledger.feed.wants(what.kind()) {
-                shared.ledger.feed.tell(Event::at(at, what));
+                shared.ledger.feed.tell(&Event::at(at, what));
             }
         }
         let worst = findings.iter().map(Finding::state).max();
