@@ -3,10 +3,13 @@
 
 #[path = "support/conserved.rs"]
 mod conserved;
+#[path = "support/overtaken.rs"]
+mod overtaken;
 #[path = "support/together.rs"]
 mod together;
 
 use conserved::conserved;
+use overtaken::{at_once, overtaken};
 use snapcell::{
     Class, Clock, Engine, Entity, Event, EventKind, EventKinds, Events, Failure, HandlerPriority,
     Listener, ManualClock, Operation, OperationError, Policy, Priority, Reason, RetryPolicy, Stamp,
@@ -22,11 +25,6 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 use together::together;
-
-/// Tries again without staying away.
-fn at_once() -> RetryPolicy {
-    RetryPolicy::linear(Duration::ZERO).never_reserving()
-}
 
 /// An engine without threads: what happens when is up to the test.
 fn by_hand() -> Engine {
@@ -112,25 +110,6 @@ fn what_is_run_at_once_is_told_too() {
     assert_eq!(events[3].what, What::Failed(Failure::Refused));
 }
 
-/// An operation that somebody is faster than, so many times.
-fn overtaken(
-    entity: &Entity<u64>,
-    times: u64,
-) -> Operation<
-    impl snapcell::Body<Output = snapcell::Snapshot<u64>, Error = std::convert::Infallible>,
-> {
-    let (other, left) = (entity.clone(), AtomicU64::new(times));
-    Operation::update(entity, move |n| {
-        if left.load(SeqCst) > 0 {
-            left.fetch_sub(1, SeqCst);
-            thread::scope(|scope| {
-                scope.spawn(|| _ = *other.update(|n| n + 100).snapshot());
-            });
-        }
-        n + 1
-    })
-}
-
 #[test]
 fn a_conflict_names_both_stamps_and_is_followed_by_a_retry() {
     let engine = by_hand();
@@ -138,7 +117,7 @@ fn a_conflict_names_both_stamps_and_is_followed_by_a_retry() {
     let entity = Entity::new(0);
     let born = entity.snapshot().stamp();
     let ticket = engine
-        .submit(overtaken(&entity, 2).retrying(at_once()))
+        .submit(Operation::update(&entity, overtaken(&entity, 2)).retrying(at_once()))
         .unwrap();
     engine.serve();
     assert_eq!(*ticket.wait().unwrap(), 201);
@@ -172,7 +151,7 @@ fn an_operation_that_is_run_tells_its_conflicts() {
     let events = engine.events(EventKind::Conflict | EventKind::Retry, 100);
     let entity = Entity::new(0);
     engine
-        .run(&overtaken(&entity, 1).retrying(at_once()))
+        .run(&Operation::update(&entity, overtaken(&entity, 1)).retrying(at_once()))
         .unwrap();
     let events = all(&events);
     assert_eq!(kinds(&events), [EventKind::Conflict, EventKind::Retry]);
@@ -190,7 +169,9 @@ fn who_has_used_up_its_budget_is_rejected_once() {
     let engine = by_hand();
     let events = engine.events(EventKinds::ENDS, 100);
     let entity = Entity::new(0);
-    let operation = overtaken(&entity, 9).retries(2).retrying(at_once());
+    let operation = Operation::update(&entity, overtaken(&entity, 9))
+        .retries(2)
+        .retrying(at_once());
     let ticket = engine.submit(operation).unwrap();
     engine.serve();
     assert!(ticket.wait().unwrap_err().rejection().is_some());
@@ -272,7 +253,8 @@ fn a_conflict_can_be_resolved_when_it_is_told() {
     };
     let rejected = engine.events(EventKind::Rejected, 100);
     let conflicts = engine.events(EventKind::Conflict, 100);
-    let has_conflict = overtaken(&entity, 1).priority(Priority::CRITICAL);
+    let has_conflict =
+        Operation::update(&entity, overtaken(&entity, 1)).priority(Priority::CRITICAL);
     let first = engine.submit(has_conflict).unwrap();
     engine.serve();
     let (normal, critical, low) = (
@@ -589,7 +571,7 @@ fn handlers_are_called_on_a_thread_of_their_own() {
     let (tell, told) = mpsc::channel();
     engine
         .on(EventKind::Completed, move |event| {
-            tell.send((thread::current().name().map(str::to_owned), event.clone()))
+            tell.send((thread::current().name().map(str::to_owned), *event))
                 .unwrap();
         })
         .forever();
@@ -729,7 +711,9 @@ fn who_is_told_of_a_retry_finds_the_operation_running() {
     let events = engine.events(EventKinds::ALL, 100);
     let entity = Entity::new(0);
     let away = RetryPolicy::linear(Duration::from_millis(10)).never_reserving();
-    let ticket = engine.submit(overtaken(&entity, 1).retrying(away)).unwrap();
+    let ticket = engine
+        .submit(Operation::update(&entity, overtaken(&entity, 1)).retrying(away))
+        .unwrap();
     let ticket = Arc::new(ticket);
     let seen = Arc::new(Mutex::new(None));
     let told = {
@@ -792,7 +776,9 @@ fn what_is_run_tells_the_same_of_itself_as_what_is_submitted() {
         let inner = {
             let (engine, entity) = (engine.clone(), entity.clone());
             Operation::update(&outer, move |n| {
-                let lost = overtaken(&entity, 9).retries(1).retrying(at_once());
+                let lost = Operation::update(&entity, overtaken(&entity, 9))
+                    .retries(1)
+                    .retrying(at_once());
                 let ended = if submits {
                     engine.submit(lost).unwrap().wait()
                 } else {

@@ -3,24 +3,22 @@
 
 #[path = "support/conserved.rs"]
 mod conserved;
+#[path = "support/overtaken.rs"]
+mod overtaken;
 #[path = "support/together.rs"]
 mod together;
 
 use conserved::conserved;
+use overtaken::{at_once, overtaken};
 use snapcell::{
     Class, ClassPolicy, Clock, Engine, Entity, KindMetrics, ManualClock, Metrics, Operation,
     Policy, Priority, RetryPolicy, TargetId,
 };
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 use together::together;
-
-/// Tries again without staying away.
-fn at_once() -> RetryPolicy {
-    RetryPolicy::linear(Duration::ZERO).never_reserving()
-}
 
 fn kind<'m>(metrics: &'m Metrics, name: &str) -> &'m KindMetrics {
     let kind = metrics.kinds.iter().find(|kind| kind.name == name);
@@ -109,20 +107,6 @@ fn queueing_and_latency_are_those_of_the_engines_clock() {
     assert_eq!(update.latency.max(), Duration::from_millis(95));
     let median = update.queueing.quantile(0.5);
     assert!(median >= Duration::from_millis(2) && median <= Duration::from_micros(2_250));
-}
-
-/// What somebody is faster than, so many times.
-fn overtaken(entity: &Entity<u64>, times: u64) -> impl Fn(&u64) -> u64 + Send + Sync + use<> {
-    let (other, left) = (entity.clone(), AtomicU64::new(times));
-    move |n| {
-        if left.load(SeqCst) > 0 {
-            left.fetch_sub(1, SeqCst);
-            thread::scope(|scope| {
-                scope.spawn(|| _ = *other.update(|n| n + 100).snapshot());
-            });
-        }
-        n + 1
-    }
 }
 
 #[test]
