@@ -71,7 +71,6 @@ fn an_operation_tells_of_its_beginning_and_its_end() {
     let stamp = ticket.wait().unwrap().stamp();
     let completed = What::Completed {
         stamp: Some(stamp),
-        changed: true,
         took: Duration::from_micros(7),
     };
     assert_eq!(events[1].what, completed);
@@ -105,7 +104,7 @@ fn what_is_run_at_once_is_told_too() {
     assert!(ids[0] == ids[1] && ids[1] < ids[2] && ids[2] == ids[3]);
     assert!(matches!(
         events[1].what,
-        What::Completed { stamp: Some(stamp), changed: false, .. } if stamp == stock.snapshot().stamp()
+        What::Unchanged { stamp: Some(stamp), .. } if stamp == stock.snapshot().stamp()
     ));
     assert_eq!(events[3].what, What::Failed(Failure::Refused));
 }
@@ -620,8 +619,8 @@ fn events_of_many_threads_add_up() {
     let mut told = BTreeMap::<&str, u64>::new();
     for event in all(&events) {
         let name = match &event.what {
-            What::Completed { changed: true, .. } => "committed",
-            What::Completed { .. } => "unchanged",
+            What::Completed { .. } => "committed",
+            What::Unchanged { .. } => "unchanged",
             What::Failed(_) => "failed",
             What::Rejected(_) => "rejected",
             What::Cancelled => "cancelled",

@@ -2,17 +2,18 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::num::NonZeroU64;
 
 /// What tells an operation from all others of its engine, from its submission on and for good. Later ones are
 /// larger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OperationId(pub(super) u64);
+pub struct OperationId(pub(super) NonZeroU64);
 
 impl OperationId {
     /// As a number.
     #[must_use]
     pub const fn get(self) -> u64 {
-        self.0
+        self.0.get()
     }
 }
 

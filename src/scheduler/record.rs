@@ -287,11 +287,14 @@ pub(super) fn told_of<F>(
     took: u64,
 ) -> What {
     match answer {
-        Ok((stamp, changed)) => What::Completed {
-            stamp,
-            changed,
-            took: Duration::from_nanos(took),
-        },
+        Ok((stamp, is_changed)) => {
+            let took = Duration::from_nanos(took);
+            if is_changed {
+                What::Completed { stamp, took }
+            } else {
+                What::Unchanged { stamp, took }
+            }
+        }
         Err(error) => match error {
             OperationError::Refused(_) => What::Failed(Failure::Refused),
             OperationError::Invalid(_) => What::Failed(Failure::Invalid),

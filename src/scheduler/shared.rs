@@ -32,6 +32,7 @@ use crate::sync::pool::Pool;
 use crate::sync::sleep;
 use crate::sync::table::Table;
 use crate::sync::{AtomicU64, global};
+use std::num::NonZeroU64;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -194,7 +195,8 @@ impl Shared {
     }
 
     pub(super) fn next_id(&self) -> OperationId {
-        OperationId(self.ids.fetch_add(1, site::NUMBER))
+        let number = self.ids.fetch_add(1, site::NUMBER);
+        OperationId(NonZeroU64::new(number).expect("they are counted from 1"))
     }
 
     /// Whether a lane is this engine's.

@@ -135,13 +135,18 @@ pub enum What {
     },
     /// The scheduler has ended it.
     Rejected(Rejection),
-    /// It has succeeded.
+    /// It has committed.
     Completed {
-        /// The stamp of what it has published, or has found as it wanted it. `None` for transactions.
+        /// The stamp of what it has published. `None` for transactions.
         stamp: Option<Stamp>,
-        /// Whether it has changed anything.
-        changed: bool,
         /// How long it took, since it was submitted or run. Zero, if it was run and nobody listened when it began.
+        took: Duration,
+    },
+    /// It has succeeded, and found nothing to change. Of the kind [`Completed`](EventKind::Completed), too.
+    Unchanged {
+        /// The stamp of what it has found. `None` for transactions.
+        stamp: Option<Stamp>,
+        /// As above.
         took: Duration,
     },
     /// It has failed.
@@ -164,7 +169,7 @@ impl What {
             What::Retry { .. } => EventKind::Retry,
             What::Preempted { .. } => EventKind::Preempted,
             What::Rejected(_) => EventKind::Rejected,
-            What::Completed { .. } => EventKind::Completed,
+            What::Completed { .. } | What::Unchanged { .. } => EventKind::Completed,
             What::Failed(_) => EventKind::Failed,
             What::Cancelled => EventKind::Cancelled,
             What::ReclamationStalled(_) => EventKind::ReclamationStalled,
@@ -189,12 +194,8 @@ impl fmt::Display for What {
             } => write!(f, "is tried again ({number} of {budget}) after {delay:?}"),
             What::Preempted { by } => write!(f, "makes way for one of priority {}", by.get()),
             What::Rejected(why) => write!(f, "was rejected: {why}"),
-            What::Completed {
-                changed: true,
-                took,
-                ..
-            } => write!(f, "has committed after {took:?}"),
-            What::Completed { took, .. } => write!(f, "found nothing to change after {took:?}"),
+            What::Completed { took, .. } => write!(f, "has committed after {took:?}"),
+            What::Unchanged { took, .. } => write!(f, "found nothing to change after {took:?}"),
             What::Failed(failure) => write!(f, "has failed: {failure}"),
             What::Cancelled => f.write_str("was cancelled"),
             What::ReclamationStalled(lag) => write!(
@@ -349,3 +350,6 @@ impl fmt::Display for TargetId {
         write!(f, "{:x}", self.0)
     }
 }
+
+/// It is copied into each ring, so it has to be small.
+const _: () = assert!(size_of::<Event>() <= 128);

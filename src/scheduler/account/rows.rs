@@ -14,6 +14,7 @@ use crate::sync::map::Hashing;
 use std::borrow::Borrow;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
+use std::num::NonZeroU64;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -53,8 +54,8 @@ pub(super) struct Unfinished {
     by_name: BTreeSet<(&'static str, OperationId)>,
 }
 
-const FIRST: OperationId = OperationId(0);
-const LAST: OperationId = OperationId(u64::MAX);
+const FIRST: OperationId = OperationId(NonZeroU64::MIN);
+const LAST: OperationId = OperationId(NonZeroU64::MAX);
 
 impl Unfinished {
     pub(super) fn len(&self) -> usize {
