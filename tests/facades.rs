@@ -2,16 +2,18 @@
 //! is a program of its own.
 #![cfg(all(feature = "tracing", feature = "metrics"))]
 
+#[path = "support/overtaken.rs"]
+mod overtaken;
+
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString,
     Unit,
 };
-use snapcell::{Engine, Entity, Operation, RetryPolicy};
+use overtaken::{at_once, overtaken};
+use snapcell::{Engine, Entity, Operation};
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex};
-use std::thread;
-use std::time::Duration;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};
@@ -62,18 +64,10 @@ fn hopeless(
 ) -> Operation<
     impl snapcell::Body<Output = snapcell::Snapshot<u64>, Error = std::convert::Infallible> + use<>,
 > {
-    let other = entity.clone();
-    let lose = move |n: &u64| {
-        thread::scope(|scope| {
-            scope.spawn(|| _ = *other.update(|n| n + 1).snapshot());
-        });
-        n + 1
-    };
-    let at_once = RetryPolicy::linear(Duration::ZERO).never_reserving();
-    Operation::update(entity, lose)
+    Operation::update(entity, overtaken(entity, u64::MAX))
         .named("hopeless")
         .retries(5)
-        .retrying(at_once)
+        .retrying(at_once())
 }
 
 #[test]

@@ -20,6 +20,13 @@ use std::thread;
 use std::time::Duration;
 use together::together;
 
+/// An engine without threads, whose time stands still until the test says otherwise.
+fn still() -> (Engine, ManualClock) {
+    let clock = ManualClock::new();
+    let engine = Engine::builder().workers(0).clock(Clock::manual(&clock));
+    (engine.build(), clock)
+}
+
 fn kind<'m>(metrics: &'m Metrics, name: &str) -> &'m KindMetrics {
     let kind = metrics.kinds.iter().find(|kind| kind.name == name);
     kind.unwrap_or_else(|| panic!("no {name} in {metrics}"))
@@ -80,11 +87,7 @@ fn kinds_are_counted_by_class_and_name() {
 
 #[test]
 fn queueing_and_latency_are_those_of_the_engines_clock() {
-    let clock = ManualClock::new();
-    let engine = Engine::builder()
-        .workers(0)
-        .clock(Clock::manual(&clock))
-        .build();
+    let (engine, clock) = still();
     let entity = Entity::new(0);
     for millis in [1, 2, 3, 94] {
         let clock_ = clock.clone();
@@ -202,11 +205,7 @@ fn a_fold_that_keeps_losing_reserves_its_target() {
 
 #[test]
 fn who_expires_while_it_stays_away_was_attempted_as_often_as_it_lost() {
-    let clock = ManualClock::new();
-    let engine = Engine::builder()
-        .workers(0)
-        .clock(Clock::manual(&clock))
-        .build();
+    let (engine, clock) = still();
     let entity = Entity::new(0);
     let operation = Operation::update(&entity, overtaken(&entity, 9))
         .retrying(RetryPolicy::linear(Duration::from_millis(10)))
@@ -258,11 +257,7 @@ fn targets_are_told_by_how_much_is_done_there() {
 
 #[test]
 fn an_operation_is_begun_once_however_often_it_comes_back() {
-    let clock = ManualClock::new();
-    let engine = Engine::builder()
-        .workers(0)
-        .clock(Clock::manual(&clock))
-        .build();
+    let (engine, clock) = still();
     let entity = Entity::new(0);
     let away = RetryPolicy::linear(Duration::from_millis(1)).never_reserving();
     let operation = Operation::update(&entity, overtaken(&entity, 2)).retrying(away);

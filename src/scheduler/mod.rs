@@ -8,6 +8,7 @@
 //! | `policy` | what becomes of operations that want the same entity |
 //! | `operation`, `body` | what an operation does |
 //! | `status` | how far it is, and the only ways that may change |
+//! | `header` | what the scheduler knows of it, whatever it does |
 //! | `record` | an operation that was submitted: status, answer, parents and children |
 //! | `outcome` | how it ends if it doesn't succeed |
 //! | `ticket` | what whoever has submitted it holds |
@@ -40,6 +41,7 @@ mod class;
 mod current;
 mod engine;
 mod gate;
+mod header;
 mod hierarchy;
 mod id;
 mod lane;

@@ -10,9 +10,10 @@
 
 use super::account::TargetId;
 use super::class::Class;
+use super::header::Header;
 use super::id::OperationId;
 use super::priority::Priority;
-use super::record::{Header, Work};
+use super::record::Work;
 use super::status::{State, Status};
 use super::ticket::Times;
 use crate::cell::{Entity, Retain};

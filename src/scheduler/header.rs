@@ -1,0 +1,210 @@
+//! What the scheduler knows of an operation that was submitted, whatever that does.
+#![forbid(unsafe_code)]
+
+use super::account::tally::{Kind, Life};
+use super::class::Class;
+use super::id::OperationId;
+use super::lane::Lane;
+use super::priority::Priority;
+use super::record::Work;
+use super::retry::RetryPolicy;
+use super::status::Status;
+use super::trace::{self, Trace};
+use crate::cell::Entity;
+use crate::clock::Clock;
+use crate::raw::{Link, quietly};
+use crate::sync::lock::Lock;
+use crate::sync::orderings::site;
+use crate::sync::{AtomicU64, AtomicUsize, per_thread};
+use std::cell::RefCell;
+use std::sync::{Arc, Weak};
+use std::task::Waker;
+use std::time::Duration;
+
+/// What the scheduler knows of an operation, whatever it does.
+pub(super) struct Header {
+    pub(super) id: OperationId,
+    pub(super) class: Class,
+    pub(super) name: &'static str,
+    /// When it was submitted, in nanoseconds of the engine's clock; and when its patience ends.
+    pub(super) born: u64,
+    pub(super) expires: u64,
+    pub(super) patience: Duration,
+    /// How often it may be tried again, and how.
+    pub(super) budget: u32,
+    pub(super) retry: RetryPolicy,
+    pub(super) lane: Arc<Lane>,
+    pub(super) parent: Option<Arc<dyn Work>>,
+    /// The outermost operation of the same engine that it is part of, or itself; and of how many it is part.
+    pub(super) root: OperationId,
+    pub(super) depth: u32,
+    /// What others see of it, if it is traced.
+    pub(super) trace: Option<Entity<Trace>>,
+    /// Its own priority, which it has when nobody lends it a higher one.
+    pub(super) own: AtomicU64,
+    /// When it began to run, and when it was done. 0: not yet.
+    pub(super) started: AtomicU64,
+    pub(super) ended: AtomicU64,
+    /// How many attempts it has lost. Only whoever runs it writes this.
+    pub(super) lost: AtomicUsize,
+    /// Where its lane counts it: its priority, or 0. Only whoever has the lane asks.
+    counted: AtomicUsize,
+    /// In which rows of its lane's queue it has an entry, a bit for each. Only whoever has the lane asks.
+    rows: AtomicUsize,
+    pub(super) link: Link<dyn Work>,
+    pub(super) children: Lock<Vec<Weak<dyn Work>>>,
+    pub(super) waker: Lock<Option<Waker>>,
+}
+
+/// What a header is made of.
+pub(super) struct Birth {
+    pub(super) id: OperationId,
+    pub(super) class: Class,
+    pub(super) name: &'static str,
+    pub(super) born: u64,
+    pub(super) patience: Option<Duration>,
+    pub(super) budget: u32,
+    pub(super) retry: RetryPolicy,
+    pub(super) priority: Priority,
+    pub(super) lane: Arc<Lane>,
+    pub(super) parent: Option<Arc<dyn Work>>,
+    /// The clock of its trace, if it is to have one.
+    pub(super) traced: Option<Clock>,
+}
+
+impl Header {
+    pub(super) fn new(birth: Birth, status: Status) -> Self {
+        let patience = birth.patience.unwrap_or(Duration::MAX);
+        let nanos = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
+        let mut header = Header {
+            id: birth.id,
+            class: birth.class,
+            name: birth.name,
+            born: birth.born,
+            expires: birth.born.saturating_add(nanos),
+            patience,
+            budget: birth.budget,
+            retry: birth.retry,
+            lane: birth.lane,
+            parent: birth.parent,
+            root: birth.id,
+            depth: 0,
+            trace: None,
+            own: AtomicU64::new(u64::from(birth.priority.get())),
+            started: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            lost: AtomicUsize::new(0),
+            counted: AtomicUsize::new(0),
+            rows: AtomicUsize::new(0),
+            link: Link::new(),
+            children: Lock::new(Vec::new()),
+            waker: Lock::new(None),
+        };
+        if let Some(parent) = header.parent_here().map(|parent| parent.header()) {
+            (header.root, header.depth) = (parent.root, parent.depth.saturating_add(1));
+        }
+        header.trace = birth
+            .traced
+            .map(|clock| trace::begin(&header, status, clock));
+        header
+    }
+
+    /// What it is part of, if that belongs to the same engine: ids are unique only there.
+    pub(super) fn parent_here(&self) -> Option<&Arc<dyn Work>> {
+        let engine = &self.lane.engine;
+        let parent = self.parent.as_ref();
+        parent.filter(|parent| Weak::ptr_eq(&parent.header().lane.engine, engine))
+    }
+
+    /// Its own priority.
+    pub(super) fn own(&self) -> Priority {
+        let number = self.own.load(site::RECORD_LOAD) as u8;
+        Priority::new(number).expect("only priorities are stored")
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.rows.load(site::RECORD_LOAD)
+    }
+
+    pub(super) fn set_rows(&self, rows: usize) {
+        self.rows.store(rows, site::RECORD_STORE);
+    }
+
+    pub(super) fn counted(&self) -> usize {
+        self.counted.load(site::RECORD_LOAD)
+    }
+
+    pub(super) fn count(&self, level: usize) {
+        self.counted.store(level, site::RECORD_STORE);
+    }
+
+    /// Which operations it is counted with.
+    #[inline]
+    pub(super) fn kind(&self) -> Kind {
+        Kind {
+            class: self.class,
+            name: self.name,
+        }
+    }
+
+    /// Its life, which has just ended.
+    pub(super) fn life(&self) -> Life {
+        let (started, ended) = (self.started(), self.ended());
+        Life {
+            lost: self.lost(),
+            queueing: (started != 0).then(|| started.saturating_sub(self.born)),
+            latency: Some(ended.saturating_sub(self.born)),
+        }
+    }
+
+    /// How many attempts it has lost.
+    pub(super) fn lost(&self) -> u32 {
+        u32::try_from(self.lost.load(site::RECORD_LOAD)).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn started(&self) -> u64 {
+        self.started.load(site::RECORD_LOAD)
+    }
+
+    pub(super) fn ended(&self) -> u64 {
+        self.ended.load(site::RECORD_LOAD)
+    }
+}
+
+impl Drop for Header {
+    /// Parents one after the other: a chain of a million must not overflow a stack. What is dropped while another
+    /// one is waits until that has ended.
+    fn drop(&mut self) {
+        if let Some(waker) = self.waker.get_mut().take() {
+            quietly(|| drop(waker));
+        }
+        let Some(parent) = self.parent.take() else {
+            return;
+        };
+        let mut parent = Some(parent);
+        let is_outermost = ENDING.try_with(|ending| match &mut *ending.borrow_mut() {
+            Some(others) => {
+                others.extend(parent.take());
+                false
+            }
+            none => {
+                *none = Some(Vec::new());
+                true
+            }
+        });
+        while let Some(next) = parent.take() {
+            quietly(|| drop(next));
+            if matches!(is_outermost, Ok(true)) {
+                parent = ENDING.with(|ending| ending.borrow_mut().as_mut().and_then(Vec::pop));
+            }
+        }
+        if matches!(is_outermost, Ok(true)) {
+            ENDING.with(|ending| ending.borrow_mut().take());
+        }
+    }
+}
+
+per_thread! {
+    /// The parents of those that are dropped by one drop.
+    static ENDING: RefCell<Option<Vec<Arc<dyn Work>>>> = RefCell::new(None);
+}
