@@ -19,21 +19,30 @@ pub(crate) fn alone(body: impl FnOnce() + Send) {
             // What a failed test left behind is not this one's to answer for.
             snapcell::reclaim();
             body();
-            // A thread that is ending somewhere may be pinned for a moment, and in the way.
-            for _ in 0..1000 {
-                snapcell::reclaim();
-                if snapcell::reclamation_lag().nodes == 0 {
-                    break;
-                }
-                thread::yield_now();
-            }
-            let lag = snapcell::reclamation_lag();
-            let left = (lag.nodes, lag.bytes);
-            assert_eq!(left, (0, 0), "the test left something behind");
+            assert_eq!(left_behind(), (0, 0), "the test left something behind");
         });
         test.unwrap().join()
     });
     outcome.unwrap_or_else(|panic| resume_unwind(panic));
+}
+
+/// How many nodes and bytes are not to be freed, however often one asks.
+///
+/// The end of a scope doesn't wait for its threads' thread-locals, and while these end the thread is
+/// pinned or holds what it has retired. How long that takes is the machine's to say, for it may have
+/// taken the processor from just that thread. So this asks often: a second's worth and more, which only
+/// a test that fails has to wait for.
+fn left_behind() -> (usize, usize) {
+    const ROUNDS: usize = 3_000_000;
+    for _ in 0..ROUNDS {
+        snapcell::reclaim();
+        if snapcell::reclamation_lag().nodes == 0 {
+            break;
+        }
+        thread::yield_now();
+    }
+    let lag = snapcell::reclamation_lag();
+    (lag.nodes, lag.bytes)
 }
 
 /// Runs `body` on a new thread and waits for the end of that thread, thread-locals included.
