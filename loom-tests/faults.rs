@@ -115,6 +115,12 @@ const MODELS: &[&Model] = &[
 /// Those of the store.
 #[cfg(feature = "store")]
 const OF_STORE: &[&Model] = &[
+    &crate::arena::a_birth_against_a_look::MODEL,
+    &crate::arena::two_births::MODEL,
+    &crate::arena::used_again::MODEL,
+    &crate::arena::two_ends::MODEL,
+    &crate::arena::a_handle_against_the_end::MODEL,
+    &crate::arena::the_arena_goes_first::MODEL,
     &crate::store::an_update_against_a_removal::MODEL,
     &crate::store::a_birth_against_one_that_is_given_up::MODEL,
     &crate::store::two_get_a_key::MODEL,
@@ -179,7 +185,10 @@ fn claims() -> Vec<(String, Vec<&'static str>)> {
     let is_built = |weakening: &Weakening| {
         let of_scheduler =
             |model: &&str| model.starts_with("lane::") || model.starts_with("operation::");
-        cfg!(feature = "scheduler") || !weakening.models().iter().any(of_scheduler)
+        let of_store = |model: &&str| model.starts_with("arena::");
+        let models = weakening.models();
+        (cfg!(feature = "scheduler") || !models.iter().any(of_scheduler))
+            && (cfg!(feature = "store") || !models.iter().any(of_store))
     };
     let weakenings = Weakening::all()
         .filter(is_built)
@@ -209,6 +218,8 @@ fn each_model_is_in_the_list_once() {
         include_str!("transaction_wait.rs"),
         include_str!("update.rs"),
         include_str!("wait.rs"),
+        #[cfg(feature = "store")]
+        include_str!("arena.rs"),
         #[cfg(feature = "store")]
         include_str!("store.rs"),
         #[cfg(feature = "scheduler")]

@@ -32,6 +32,8 @@
 
 #[path = "support/alone.rs"]
 mod alone;
+#[cfg(feature = "store")]
+mod arena;
 mod closure;
 mod commit;
 mod count;

@@ -195,6 +195,8 @@ pub mod guide {
 /// tests; nothing here is stable.
 #[doc(hidden)]
 pub mod internals {
+    #[cfg(feature = "store")]
+    pub use crate::cell::ArenaParts;
     #[cfg(feature = "scheduler")]
     pub use crate::scheduler::parts;
     #[cfg(feature = "scheduler")]

@@ -144,8 +144,15 @@ impl<T: Send + Sync + 'static> Entity<T> {
     /// Two allocations: the node of the value, and the block behind the handles.
     #[must_use]
     pub fn new(value: T) -> Self {
-        let stamp = Stamp::new(0, Clock::default().reading().at_birth());
-        Entity(Handle::new(Draft::new(Place::birth(stamp), value), None))
+        Entity(Handle::new(
+            Draft::new(Entity::<T>::birth_place(), value),
+            None,
+        ))
+    }
+
+    /// Where the first snapshot of an entity without extras stands.
+    pub(super) fn birth_place() -> Place {
+        Place::birth(Stamp::new(0, Clock::default().reading().at_birth()))
     }
 
     /// Starts building an entity that is different in some way.
@@ -438,6 +445,12 @@ impl<T: Send + Sync + 'static, E: 'static> Builder<T, E> {
     /// # Errors
     /// [`Invalid`] gives the value back with the validator's error.
     pub fn try_build(self) -> Result<Entity<T, E>, Invalid<T, E>> {
+        let (first, extras) = self.parts()?;
+        Ok(Entity(Handle::new(first, Some(extras))))
+    }
+
+    /// What the entity is to be made of.
+    pub(super) fn parts(self) -> Result<Parts<T, E>, Invalid<T, E>> {
         let Builder {
             value,
             clock,
@@ -454,12 +467,12 @@ impl<T: Send + Sync + 'static, E: 'static> Builder<T, E> {
             validate,
             past: Past::new(retain),
         };
-        Ok(Entity(Handle::new(
-            Draft::new(Place::birth(stamp), value),
-            Some(extras),
-        )))
+        Ok((Draft::new(Place::birth(stamp), value), extras))
     }
 }
+
+/// What an entity that was built is made of.
+type Parts<T, E> = (Draft<T>, Extras<T, E>);
 
 impl<T, E> fmt::Debug for Builder<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -18,10 +18,13 @@
 //! | `moment` | several entities at one instant, looked at only |
 //! | `history` | what an entity was, by version, stamp and time |
 //! | `past` | what is kept of that, without holes |
+//! | `arena` | entities side by side, found by number and name (optional) |
 //! | `guard` | pins, and what waits for them |
 //! | `backoff` | how long the loser of a race stays away |
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "store")]
+mod arena;
 mod backoff;
 mod callback;
 mod changes;
@@ -42,6 +45,12 @@ mod update;
 mod wait;
 mod watch;
 
+#[cfg(feature = "store")]
+pub(crate) use crate::raw::Lent;
+#[cfg(feature = "store")]
+pub use arena::ArenaParts;
+#[cfg(feature = "store")]
+pub(crate) use arena::{EntityArena, Vacancy};
 #[cfg(feature = "store")]
 pub(crate) use backoff::Backoff;
 pub use callback::Callback;

@@ -18,6 +18,8 @@
 //! EXTRA_SET → EXTRA_LOAD: who sees the extra sees what is in it. Checked by `loom-tests/end.rs` and
 //! `loom-tests/wait.rs`.
 
+#[cfg(feature = "store")]
+use super::arena::give_back;
 use super::crier;
 use super::end::{Dead, quietly};
 use super::head::Head;
@@ -39,8 +41,8 @@ use std::task::Waker;
 
 /// The beginning of a block is a [`Stem`].
 #[repr(C)]
-struct Block<T, X> {
-    /// In steps of [`ONE`]; the bit below says [`TRANSACTED`].
+pub(super) struct Block<T, X> {
+    /// In steps of [`ONE`]; the bits below are [`TRANSACTED`] and [`IN_ARENA`].
     handles: AtomicUsize,
     head: Head<T>,
     rank: Rank,
@@ -73,8 +75,12 @@ impl Stem {
 
 /// The block took part in a transaction.
 const TRANSACTED: usize = 1;
+/// The block lies in an arena.
+const IN_ARENA: usize = 2;
+/// What is no part of the count.
+const FLAGS: usize = TRANSACTED | IN_ARENA;
 /// One handle.
-const ONE: usize = 2;
+const ONE: usize = 4;
 
 /// What only some entities have.
 struct Extra<X> {
@@ -234,11 +240,21 @@ impl<T: Send + Sync + 'static, X> Block<T, X> {
     #[inline(always)]
     unsafe fn end(block: NonNull<Self>) -> Last<T> {
         // SAFETY: (1), (2): the block is ours, whole, and not used as such any more.
-        let Block { head, extra, .. } = unsafe { block.read() };
+        let Block {
+            handles,
+            head,
+            extra,
+            ..
+        } = unsafe { block.read() };
         // SAFETY: (1), (2): nobody uses the head from now on; (3).
         let held = unsafe { head.take() };
-        // SAFETY: (1), (2): it came from the pool with this layout, and nothing lives in it.
-        unsafe { pool::give(block.cast(), Self::LAYOUT) };
+        if handles.load(site::TRANSACTED_LOAD) & IN_ARENA == 0 {
+            // SAFETY: (1), (2): it came from the pool with this layout, and nothing lives in it.
+            unsafe { pool::give(block.cast(), Self::LAYOUT) };
+        } else {
+            // SAFETY: (1), (2): it was made in an arena, and nothing lives in it.
+            unsafe { give_back(block) };
+        }
         let extra = extra.load(site::EXTRA_TAKE);
         if !extra.is_null() {
             // SAFETY: (1) it was the block's.
@@ -315,18 +331,53 @@ unsafe impl<T: Send + Sync + 'static, X: Send + Sync> Sync for Handle<T, X> {}
 
 impl<T: Send + Sync + 'static, X> Handle<T, X> {
     pub(crate) fn new(first: Draft<T>, extra: Option<X>) -> Self {
-        let block: NonNull<Block<T, X>> = pool::take(Block::<T, X>::LAYOUT).cast();
+        let block = pool::take(Block::<T, X>::LAYOUT).cast();
+        // SAFETY: (1) the memory is ours, large enough and aligned; (2) it is no arena's.
+        unsafe { Handle::write(block, ONE, first, extra) }
+    }
+
+    /// As above, in an arena.
+    ///
+    /// # Safety
+    /// 1. `block` is that of an entry of an arena, which is the caller's, and without a block.
+    #[cfg(feature = "store")]
+    pub(super) unsafe fn new_at(
+        block: NonNull<Block<T, X>>,
+        first: Draft<T>,
+        extra: Option<X>,
+    ) -> Self {
+        // SAFETY: (1), (2): by the caller.
+        unsafe { Handle::write(block, ONE | IN_ARENA, first, extra) }
+    }
+
+    /// # Safety
+    /// 1. There is room for a block, which is the caller's. 2. `handles` says where it lies.
+    #[inline(always)]
+    unsafe fn write(
+        block: NonNull<Block<T, X>>,
+        handles: usize,
+        first: Draft<T>,
+        extra: Option<X>,
+    ) -> Self {
         let extra = extra.map_or(ptr::null_mut(), |content| {
             Box::into_raw(Extra::new(content))
         });
         let content = Block {
-            handles: AtomicUsize::new(ONE),
+            handles: AtomicUsize::new(handles),
             head: Head::new(first),
             rank: Rank::next(),
             extra: AtomicPtr::new(extra),
         };
-        // SAFETY: the memory is ours, large enough and aligned.
+        // SAFETY: (1).
         unsafe { block.write(content) };
+        Handle(block)
+    }
+
+    /// # Safety
+    /// 1. The caller has a handle of the block, and gives it up to this.
+    #[cfg(feature = "store")]
+    #[inline]
+    pub(super) unsafe fn from_block(block: NonNull<Block<T, X>>) -> Self {
         Handle(block)
     }
 
@@ -372,7 +423,7 @@ impl<T: Send + Sync + 'static, X> Handle<T, X> {
             extra.watchers.load(site::WATCHER_NONE) == 1 || planted(Fault::MoveDespiteWatchers)
         };
         let handles = block.handles.load(site::HANDLE_SOLE);
-        if handles & !TRANSACTED != ONE || !block.extra().is_none_or(unwatched) {
+        if handles & !FLAGS != ONE || !block.extra().is_none_or(unwatched) {
             let guard = Reclaimer::pin();
             return Err(self.head().load(&guard).hold());
         }
@@ -462,7 +513,7 @@ impl<T: Send + Sync + 'static, X> Clone for Handle<T, X> {
 impl<T: Send + Sync + 'static, X> Drop for Handle<T, X> {
     fn drop(&mut self) {
         let handles = self.block().handles.fetch_sub(ONE, site::HANDLE_RELEASE);
-        if handles & !TRANSACTED == ONE {
+        if handles & !FLAGS == ONE {
             self.end(handles);
         }
     }

@@ -7,6 +7,8 @@
 mod alternative;
 #[cfg(feature = "scheduler")]
 mod answer;
+#[cfg(feature = "store")]
+mod arena;
 mod attempt;
 mod block;
 mod crier;
@@ -33,6 +35,8 @@ mod word;
 
 #[cfg(feature = "scheduler")]
 pub(crate) use answer::{Answer, RESERVED_BITS};
+#[cfg(feature = "store")]
+pub(crate) use arena::{Arena, Lent, Vacancy};
 pub(crate) use attempt::Attempted;
 pub(crate) use block::{Handle, Waitable, Watcher};
 pub(crate) use end::{caught_panics, quietly};

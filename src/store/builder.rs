@@ -1,6 +1,7 @@
 //! A store in the making: which ids, which indexes, what its entities have in common.
 #![forbid(unsafe_code)]
 
+use super::directory::Directory;
 use super::id::EntityId;
 use super::index::{Follow, Index, Key};
 use super::standing::Standing;
@@ -97,7 +98,7 @@ impl<T: Send + Sync + 'static> StoreBuilder<T> {
             self.indexes.iter().for_each(|index| index.keep_time(clock));
         }
         Store(Arc::new(Inner {
-            nodes: Map::new(),
+            nodes: Directory::new(),
             indexes: self.indexes,
             standings: Map::new(),
             lineages,

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 use super::Inner;
+use super::builder::IdKind;
 use super::id::EntityId;
 use super::version::{Node, Slot, is_removed};
 use crate::cell::Entity;
@@ -96,6 +97,44 @@ impl<T: Send + Sync + 'static> Birth<T> {
                 }
                 // Nobody waits for whoever is to do it.
                 Found::Over => store.end_unborn(id, &node),
+            }
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static> Inner<T> {
+    /// A new entity in a place that its id names. Gives the value back if it is to be on the map.
+    pub(super) fn insert_placed(self: &Arc<Self>, value: T) -> Result<EntityId, T> {
+        if self.ids != IdKind::Ordered {
+            return Err(value);
+        }
+        if self.indexes.is_empty() {
+            let placed = self.nodes.insert_new(&self.template, Slot::Live(value));
+            return placed.map_err(|slot| match slot {
+                Slot::Live(value) => value,
+                Slot::Nothing | Slot::Unborn(_) => unreachable!("a value was to be inserted"),
+            });
+        }
+        // With its keys, by a commit; and never, if that panics.
+        let token = Token::new();
+        let unborn = Slot::Unborn(token.claims());
+        let Ok(id) = self.nodes.insert_new(&self.template, unborn) else {
+            return Err(value);
+        };
+        let Some(node) = self.nodes.get(&id) else {
+            unreachable!("nobody else knows the id");
+        };
+        let birth = Birth {
+            store: Arc::clone(self),
+            id,
+            node,
+            token: Some(token),
+        };
+        match self.commit(id, &birth.node, &birth.node.snapshot(), Slot::Live(value)) {
+            Ok(_) => Ok(id),
+            Err((Slot::Live(value), _)) => Err(value),
+            Err((Slot::Nothing | Slot::Unborn(_), _)) => {
+                unreachable!("a value was to be committed")
             }
         }
     }

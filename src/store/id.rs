@@ -26,6 +26,9 @@ pub struct EntityId(Uuid);
 
 impl EntityId {
     /// A new id, of version 7: 48 bits of the time in milliseconds, 74 random ones. Ids sort by their time.
+    ///
+    /// In those that [`Store::insert`](crate::Store::insert) makes, 32 of the random bits say where in the store
+    /// the entity lies. A look by such an id goes there; one by any other id goes by a hash and a map.
     #[must_use]
     #[allow(clippy::new_without_default, reason = "no two are the same")]
     pub fn new() -> Self {
@@ -36,6 +39,19 @@ impl EntityId {
         let random = u128::from(fastrand::u64(..)) | u128::from(fastrand::u16(..)) << 64;
         let [bytes @ .., _, _, _, _, _, _] = random.to_le_bytes();
         EntityId(Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid())
+    }
+
+    /// A new id, of version 7, with a number in place of 32 of the random bits.
+    pub(super) fn at(place: u32) -> Self {
+        let bits = EntityId::new().to_bits() & !u128::from(u32::MAX);
+        EntityId::from_bits(bits | u128::from(place))
+    }
+
+    /// The number, if it has one; that of an id of version 7 which has none is any.
+    #[inline]
+    pub(super) fn place(self) -> Option<u32> {
+        let bits = self.to_bits();
+        (bits >> 76 & 0xf == 7).then_some(bits as u32)
     }
 
     /// A new id, of version 4: 122 random bits from the system, which nobody can guess.

@@ -3,6 +3,7 @@
 //! | file | what it decides |
 //! |---|---|
 //! | `id` | what an entity is called |
+//! | `directory` | which entity is at an id: in the place that it names, or on a map |
 //! | `version` | what is at an id: a value, or nothing any more |
 //! | `builder` | how a store begins |
 //! | `commit` | how one entity is changed |
@@ -26,7 +27,7 @@
 //! | `check` | whether everything fits together |
 //! | `error` | what can be wrong with a call by id |
 //!
-//! A store is a map from ids to entities, and nothing else that is shared: each entity is changed by its own
+//! A store leads from ids to entities, and that is all that is shared: each entity is changed by its own
 //! head, several by a transaction. That an entity exists is part of its value ([`Slot`]), so birth and end
 //! are commits like others.
 #![forbid(unsafe_code)]
@@ -38,6 +39,7 @@ mod children;
 mod claims;
 mod commit;
 mod diff;
+mod directory;
 mod edit;
 mod error;
 mod export;
@@ -79,6 +81,7 @@ use crate::cell::{Entity, snapshot_of, transaction_or_abort};
 use crate::stamp::Stamp;
 use crate::sync::map::Map;
 use claims::Birth;
+use directory::Directory;
 use index::Follow;
 use standing::Standing;
 use std::fmt;
@@ -116,7 +119,7 @@ use version::{Node, Slot, Template, is_removed};
 pub struct Store<T: Send + Sync + 'static>(Arc<Inner<T>>);
 
 struct Inner<T: Send + Sync + 'static> {
-    nodes: Map<EntityId, Node<T>>,
+    nodes: Directory<T>,
     indexes: Vec<Box<dyn Follow<T>>>,
     /// Of those of which something is known besides the value.
     standings: Map<EntityId, Entity<Standing<T>>>,
@@ -178,10 +181,15 @@ impl<T: Send + Sync + 'static> Store<T> {
 
     /// A new entity, at version 0.
     ///
+    /// Its id says where it lies, unless ids are [`Random`](IdKind::Random), so that looks by it need no map.
+    ///
     /// # Linearization
-    /// The insertion into the map; with indexes, the commit of a transaction.
+    /// The store of its name; with indexes, the commit of a transaction.
     pub fn insert(&self, value: T) -> EntityId {
-        let mut value = value;
+        let mut value = match self.0.insert_placed(value) {
+            Ok(id) => return id,
+            Err(value) => value,
+        };
         loop {
             match self.insert_with(self.0.ids.make(), value) {
                 Ok(id) => return id,
@@ -242,7 +250,8 @@ impl<T: Send + Sync + 'static> Store<T> {
     /// # Linearization
     /// The load of the head; where there is no such id, the look into the map.
     /// # Progress
-    /// A look into a map of papaya, and then as [`Entity::snapshot`].
+    /// As [`Entity::snapshot`]. For ids that no [`insert`](Store::insert) of this store has made, a look into a
+    /// map of papaya before.
     pub fn get(&self, id: &EntityId) -> Result<Version<T>, Unknown> {
         let snapshot = self.0.nodes.look(id, Entity::snapshot);
         snapshot
@@ -258,8 +267,8 @@ impl<T: Send + Sync + 'static> Store<T> {
     /// [`Unknown`].
     #[inline]
     pub fn read<R>(&self, id: &EntityId, look: impl FnOnce(&T) -> R) -> Result<R, Unknown> {
-        let look = |node: &Node<T>| node.read(|slot| slot.live().map(look));
-        self.0.nodes.look(id, look).flatten().ok_or(Unknown(*id))
+        let seen = self.0.nodes.read(id, |slot| slot.live().map(look));
+        seen.flatten().ok_or(Unknown(*id))
     }
 
     /// The current versions of several entities at one instant, as [`snapshot_of`](crate::snapshot_of()).
@@ -282,8 +291,7 @@ impl<T: Send + Sync + 'static> Store<T> {
     /// # Linearization
     /// The compare-and-exchange that succeeded; where keys change, the one that decides the transaction.
     /// # Progress
-    /// A look into a map of papaya, and then lock-free: an attempt fails only because another commit
-    /// succeeded.
+    /// As [`get`](Store::get), and then lock-free: an attempt fails only because another commit succeeded.
     /// # Panics
     /// As [`Entity::update`]: if the version is at its end, or if `f` commits to the same entity.
     #[inline]

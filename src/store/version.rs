@@ -3,7 +3,7 @@
 
 use super::claims::Claims;
 use super::id::EntityId;
-use crate::cell::{Builder, Entity, Retain, Snapshot};
+use crate::cell::{Builder, Entity, Retain, Snapshot, Vacancy};
 use crate::clock::Clock;
 use crate::stamp::Stamp;
 use std::fmt;
@@ -50,25 +50,42 @@ impl Template {
 
     /// An entity with its first value.
     pub(super) fn live<T: Send + Sync + 'static>(&self, value: T) -> Node<T> {
-        match self {
-            Template {
-                retain: Retain::Latest,
-                clock: None,
-            } => Entity::new(Slot::Live(value)),
-            _ => self.complete(Entity::builder(Slot::Live(value))),
+        match self.is_plain() {
+            true => Entity::new(Slot::Live(value)),
+            false => self.set(Entity::builder(Slot::Live(value))).build(),
+        }
+    }
+
+    /// Whether its entities are as those of [`Entity::new`].
+    fn is_plain(&self) -> bool {
+        matches!(self.retain, Retain::Latest) && self.clock.is_none()
+    }
+
+    /// The same, in an arena, under this name.
+    pub(super) fn begin_in<T: Send + Sync + 'static>(
+        &self,
+        vacancy: Vacancy<'_, Slot<T>>,
+        name: u128,
+        slot: Slot<T>,
+    ) {
+        match (self.is_plain(), &slot) {
+            (true, Slot::Live(_)) => vacancy.fill(name, slot),
+            (false, Slot::Live(_)) => vacancy.fill_by(name, self.set(Entity::builder(slot))),
+            _ => vacancy.fill_by(name, self.set(Entity::builder(slot).born(Stamp::UNBORN))),
         }
     }
 
     /// One that is born by its first commit.
     pub(super) fn unborn<T: Send + Sync + 'static>(&self, claims: Claims) -> Node<T> {
-        self.complete(Entity::builder(Slot::Unborn(claims)).born(Stamp::UNBORN))
+        let builder = Entity::builder(Slot::Unborn(claims)).born(Stamp::UNBORN);
+        self.set(builder).build()
     }
 
-    fn complete<T: Send + Sync + 'static>(&self, builder: Builder<Slot<T>>) -> Node<T> {
+    fn set<T: Send + Sync + 'static>(&self, builder: Builder<Slot<T>>) -> Builder<Slot<T>> {
         let builder = builder.retain(self.retain);
         match &self.clock {
-            Some(clock) => builder.clock(clock.clone()).build(),
-            None => builder.build(),
+            Some(clock) => builder.clock(clock.clone()),
+            None => builder,
         }
     }
 }

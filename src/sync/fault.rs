@@ -16,6 +16,10 @@ use std::sync::OnceLock;
 pub enum Fault {
     /// loom sees words without their gates.
     NoGate,
+    /// The handle of an entry that has lost its name is given up at once, whoever looks.
+    UnnameAtOnce,
+    /// Two may take the name from one entry.
+    UnnameTwice,
     /// A replaced node dies at once, whoever looks at it.
     FreeAtOnce,
     /// A guard does not pin.
@@ -168,6 +172,8 @@ impl Fault {
     /// All of them.
     pub const ALL: &[Fault] = &[
         Fault::NoGate,
+        Fault::UnnameAtOnce,
+        Fault::UnnameTwice,
         Fault::FreeAtOnce,
         Fault::ReadAfterUnpin,
         Fault::SuccessAfterLostCas,
@@ -242,6 +248,8 @@ impl Fault {
     ];
     /// Those in the store, which is not in every build.
     pub const OF_STORE: &[Fault] = &[
+        Fault::UnnameAtOnce,
+        Fault::UnnameTwice,
         Fault::RemoveWithoutCommit,
         Fault::ForgetUnborn,
         Fault::BlindBucket,

@@ -12,6 +12,7 @@ impl<T> Lock<T> {
         Lock(Mutex::new(value))
     }
 
+    #[cfg(feature = "scheduler")]
     pub(crate) fn get_mut(&mut self) -> &mut T {
         self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
     }

@@ -17,14 +17,20 @@
 pub(crate) mod coverage;
 pub(crate) mod event;
 pub(crate) mod fault;
-#[cfg(feature = "scheduler")]
+#[cfg(any(
+    feature = "scheduler",
+    all(
+        feature = "store",
+        any(snapcell_model, snapcell_epoch_model, snapcell_shuttle)
+    )
+))]
 pub(crate) mod lock;
 #[cfg(any(feature = "store", feature = "scheduler"))]
 pub(crate) mod map;
 pub(crate) mod orderings;
 #[cfg(feature = "scheduler")]
 pub(crate) mod pool;
-#[cfg(feature = "scheduler")]
+#[cfg(any(feature = "store", feature = "scheduler"))]
 pub(crate) mod queue;
 pub(crate) mod sleep;
 #[cfg(feature = "scheduler")]

@@ -182,6 +182,22 @@ sites! {
         "The last handle ends the entity after all that was done through the others.";
     HANDLE_SOLE: Load Acquire, pairs with "HANDLE_RELEASE", models ["end::into_inner"],
         "A single handle may take the value out, after all that was done through the others.";
+    ROW_LOAD: Load Acquire, pairs with "ROW_SET", models ["arena::a_birth_against_a_look"],
+        "Who finds a row finds its entries.";
+    ROW_SET: CompareExchange Release / Relaxed, pairs with "ROW_LOAD", models ["arena::a_birth_against_a_look"] / [],
+        "Publishes a row. A lost one looks for that of the winner.";
+    ROW_TAKE: Load Relaxed, pairs with "-", models [],
+        "The rows end after all blocks in them: the count of those orders it.";
+    NAME_SET: Store Release, pairs with "NAME_LOAD", models ["arena::a_birth_against_a_look"],
+        "The block is there before its name.";
+    NAME_LOAD: Load Acquire, pairs with "NAME_SET", models ["arena::a_birth_against_a_look"],
+        "Who finds a name finds the block, and the other half of the name.";
+    NAME_HIGH_SET: Store Relaxed, pairs with "-", models [],
+        "NAME_SET publishes it.";
+    NAME_HIGH_LOAD: Load Relaxed, pairs with "-", models [],
+        "After NAME_LOAD, which orders it.";
+    NAME_TAKE: CompareExchange Relaxed / Relaxed, pairs with "-", models [] / [],
+        "Whoever is pinned later sees it by the fences of pin and beacon, as a head that was replaced.";
     EXTRA_LOAD: Load Acquire, pairs with "EXTRA_SET", models ["wait::two_lists"],
         "Who sees the extra sees what is in it.";
     EXTRA_SET: CompareExchange Release / Acquire, pairs with "EXTRA_LOAD, EXTRA_SET", models ["wait::two_lists"] / ["wait::two_lists"],
