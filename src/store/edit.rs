@@ -252,8 +252,8 @@ impl<T> Layout<T> {
         let root = self.grow();
         let mut hung = old.hung.clone();
         for (id, at) in self.hung() {
-            if old.hung.get(&id) != Some(&at) {
-                hung.insert_mut(id, at);
+            if old.hung.get(&id) != Some(at) {
+                hung.hang(id, at);
             }
         }
         // What nothing names any more, with all below it that wasn't moved elsewhere.
@@ -262,7 +262,7 @@ impl<T> Layout<T> {
         let mut gone: Vec<_> = given.flat_map(|branch| &branch.kids).collect();
         while let Some(kid) = gone.pop() {
             if !self.by_id.contains_key(&kid.branch.id) {
-                hung.remove_mut(&kid.branch.id);
+                hung.take(&kid.branch.id);
                 gone.extend(&kid.branch.kids);
             }
         }

@@ -266,13 +266,16 @@ impl<T: Children + Send + Sync + 'static> Forest<T> {
                     continue;
                 }
             };
-            for (id, hung) in &tree.shape.hung {
-                if !self.parents(id).contains(&hung.parent) {
-                    wrong.push(format!("it isn't known that {} names {id}", hung.parent));
+            for id in tree.iter().map(|node| node.id) {
+                let Some(parent) = tree.parent(&id) else {
+                    continue;
+                };
+                if !self.parents(&id).contains(&parent) {
+                    wrong.push(format!("it isn't known that {parent} names {id}"));
                 }
-                let other = parents.insert(*id, hung.parent);
-                if let Some(other) = other.filter(|other| *other != hung.parent) {
-                    wrong.push(format!("both {other} and {} name {id}", hung.parent));
+                let other = parents.insert(id, parent);
+                if let Some(other) = other.filter(|other| *other != parent) {
+                    wrong.push(format!("both {other} and {parent} name {id}"));
                 }
             }
         }

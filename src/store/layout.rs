@@ -6,9 +6,9 @@
 
 use super::children::{Children, Edge};
 use super::id::EntityId;
-use super::tree::{Branch, Hung, Kid, Shape, Value};
+use super::places::{Hung, Places};
+use super::tree::{Branch, Kid, Shape, Value};
 use crate::sync::map::Hashing;
-use rpds::HashTrieMapSync;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -190,10 +190,8 @@ impl<T> Layout<T> {
     /// The tree, where nothing was taken whole.
     pub(super) fn into_shape(mut self) -> Shape<T> {
         let root = self.grow();
-        let mut hung = HashTrieMapSync::new_with_hasher_and_ptr_kind(Hashing::default());
-        for (id, at) in self.hung() {
-            hung.insert_mut(id, at);
-        }
+        let hung = self.hung().map(|(_, hung)| hung).collect();
+        let hung = Places::new(self.by_id, hung);
         Shape { root, hung }
     }
 }

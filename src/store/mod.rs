@@ -18,6 +18,7 @@
 //! | `provenance` | attributes that were taken over from others |
 //! | `children` | who is whose child: what values say about it |
 //! | `layout` | from values that name each other to branches, or to what is wrong with them |
+//! | `places` | where the nodes of a tree hang |
 //! | `tree`, `edit` | a tree as a value, to look into; another one out of it |
 //! | `diff` | what differs between two trees |
 //! | `forest` | which entities are roots; a tree out of the store |
@@ -51,6 +52,7 @@ mod id;
 mod index;
 mod layout;
 mod lineage;
+mod places;
 mod provenance;
 mod standing;
 mod tree;

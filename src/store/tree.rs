@@ -2,7 +2,7 @@
 //!
 //! The value of an entity names its children by their ids ([`Children`]); nothing else says what the tree
 //! is. A [`Tree`] is all that can be reached from a root, as it was at one moment: branches that are shared
-//! by counts, and a persistent map from each id to where its branch hangs. An edit makes new branches along
+//! by counts, and a map from each id to where its branch hangs ([`Places`]). An edit makes new branches along
 //! the paths from what changes to the root, and shares all others with the tree that it began with.
 //!
 //! Nothing here recurses, the destructor included: a tree may be as deep as it likes.
@@ -12,10 +12,9 @@ use super::children::{Children, Edge};
 use super::edit::Edit;
 use super::id::EntityId;
 use super::layout::TreeError;
+use super::places::Places;
 use super::version::Version;
 use crate::stamp::Stamp;
-use crate::sync::map::Hashing;
-use rpds::HashTrieMapSync;
 use std::fmt;
 use std::sync::Arc;
 
@@ -117,18 +116,10 @@ impl<T> Drop for Branch<T> {
     }
 }
 
-/// Where the branch of a node hangs: which of the children of its parent it is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Hung {
-    pub(super) parent: EntityId,
-    pub(super) at: usize,
-}
-
 /// The branches of a tree, and the way to each.
 pub(super) struct Shape<T> {
     pub(super) root: Arc<Branch<T>>,
-    /// Of all nodes but the root.
-    pub(super) hung: HashTrieMapSync<EntityId, Hung, Hashing>,
+    pub(super) hung: Places,
 }
 
 impl<T> Clone for Shape<T> {
@@ -142,7 +133,7 @@ impl<T> Clone for Shape<T> {
 
 impl<T> Shape<T> {
     pub(super) fn contains(&self, id: &EntityId) -> bool {
-        *id == self.root.id || self.hung.contains_key(id)
+        *id == self.root.id || self.hung.contains(id)
     }
 
     pub(super) fn parent(&self, id: &EntityId) -> Option<EntityId> {
@@ -198,7 +189,7 @@ impl<T> Shape<T> {
 ///
 /// # Complexity
 /// `len` and `depth` are known. A look at a node costs a step for each of its ancestors, each of which looks
-/// into a trie.
+/// into a table, and into a trie besides if it was edited.
 ///
 /// # Examples
 /// ```
