@@ -12,6 +12,8 @@ use super::history::Missing;
 use super::snapshot::Snapshot;
 use crate::raw::reclaim::{Guard, Reclaim, Reclaimer};
 use crate::raw::{Attempted, Log, Seen, Target};
+#[cfg(feature = "store")]
+use crate::stamp::Stamp;
 use crate::sync;
 use crate::sync::fault::{Fault, planted};
 use crate::sync::orderings::site;
@@ -208,6 +210,24 @@ mod sealed {
 
 fn fence() {
     sync::fence(site::SNAPSHOT_FENCE);
+}
+
+/// The second half of [`snapshot_of`], for what was looked at one by one: whether all of it still has the
+/// stamp that it was seen with. Then all of it was current at one moment, after the last look and before this.
+///
+/// It may be asked in parts, on whatever threads, if all looks at any of it happened before each part is asked.
+///
+/// # Linearization
+/// The fence; of several parts, the first of their fences.
+#[cfg(feature = "store")]
+pub(crate) fn is_unchanged<'e, T: Send + Sync + 'static, E: 'static>(
+    looks: impl IntoIterator<Item = (&'e Entity<T, E>, Stamp)>,
+) -> bool {
+    fence();
+    let guard = Reclaimer::pin();
+    looks.into_iter().all(|(entity, stamp)| {
+        entity.head().load(&guard).stamp() == stamp || planted(Fault::OnePass)
+    })
 }
 
 /// Whether a second look sees the same.

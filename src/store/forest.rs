@@ -11,24 +11,22 @@
 //! the way to the root.
 #![forbid(unsafe_code)]
 
+use super::build::build;
 use super::children::{Children, Edge};
 use super::error::Unknown;
 use super::id::EntityId;
 use super::index::{Follow, Ids, Index, Step};
-use super::layout::{Found, TreeError, lay};
+use super::layout::TreeError;
 use super::standing::{Claim, Standing};
-use super::tree::{Tree, Value};
+use super::tree::Tree;
 use super::version::{Node, Slot, Version};
 use super::{Inconsistent, Store, StoreBuilder};
-use crate::cell::{Backoff, Changes, Entity, Snapshot, snapshot_of, try_transaction};
+use crate::cell::{Backoff, Changes, Entity, Snapshot, try_transaction};
 use crate::sync::map::Hashing;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Deref;
 use thiserror::Error;
-
-/// Looks at a tree, each at what has changed since the one before, until it is given up.
-const LOOKS: usize = 64;
 
 /// A [`Store`] whose values name each other, as parents do their children. It derefs to the store.
 ///
@@ -209,44 +207,7 @@ impl<T: Children + Send + Sync + 'static> Forest<T> {
     /// Of the number of nodes, whatever the shape: two looks at each, an entry in a trie, and no clone of a
     /// value.
     pub fn tree(&self, root: &EntityId) -> Result<Tree<T>, TreeError> {
-        // What was there at one moment, which may be over.
-        let mut known: HashMap<EntityId, Version<T>, Hashing> = HashMap::default();
-        for _ in 0..LOOKS {
-            let mut nodes: Vec<Node<T>> = Vec::new();
-            let mut versions: Vec<Version<T>> = Vec::new();
-            let mut is_known = true;
-            let laid = lay(*root, |layout, spot| {
-                let id = layout.id(spot);
-                let node = self.store.0.nodes.get(&id);
-                let version = known.get(&id).cloned().or_else(|| {
-                    is_known = false;
-                    Version::new(id, node.as_ref()?.snapshot())
-                });
-                let (Some(node), Some(version)) = (node, version) else {
-                    is_known = false;
-                    return Found::Missing;
-                };
-                nodes.push(node);
-                versions.push(version.clone());
-                Found::Open(Value::Stored(version))
-            });
-            if !is_known {
-                let now = snapshot_of(&nodes[..]).into_inner();
-                let mut looks = versions.iter().zip(&now);
-                if !looks.all(|(version, now)| Snapshot::ptr_eq(version.snapshot(), now)) {
-                    let ids = versions.iter().map(Version::id);
-                    let live = ids.zip(now).map(|(id, now)| Version::new(id, now));
-                    known = live.flatten().map(|now| (now.id(), now)).collect();
-                    continue;
-                }
-            }
-            // All of it at one moment, and what is missing was so too.
-            return laid.map(|layout| Tree {
-                shape: layout.into_shape(),
-                base: None,
-            });
-        }
-        Err(TreeError::Unsettled(*root))
+        build(&self.store.0, *root)
     }
 
     /// Looks whether everything fits together, as [`Store::validate`], and whether what is below each root

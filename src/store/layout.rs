@@ -10,6 +10,7 @@ use super::places::{Hung, Places};
 use super::tree::{Branch, Kid, Shape, Value};
 use crate::sync::map::Hashing;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::Arc;
 
@@ -41,6 +42,21 @@ pub(super) struct Spot<T> {
 pub(super) struct Layout<T> {
     pub(super) spots: Vec<Spot<T>>,
     pub(super) by_id: HashMap<EntityId, usize, Hashing>,
+    /// Of how many, the first ones, it was said what is there.
+    looked: usize,
+}
+
+impl<T> Spot<T> {
+    fn new(id: EntityId, parent: usize, at: usize, edge: Option<Edge>) -> Self {
+        Spot {
+            id,
+            parent,
+            at,
+            edge,
+            found: None,
+            kids: 0..0,
+        }
+    }
 }
 
 /// Walks from the root, as far as there are values to be looked at.
@@ -48,71 +64,110 @@ pub(super) fn lay<T: Children>(
     root: EntityId,
     mut find: impl FnMut(&Layout<T>, usize) -> Found<T>,
 ) -> Result<Layout<T>, TreeError> {
-    let mut layout = Layout {
-        spots: Vec::new(),
-        by_id: HashMap::default(),
-    };
-    layout.push(root, 0, 0, None);
-    let mut next = 0;
-    while next < layout.spots.len() {
-        let found = find(&layout, next);
-        match &found {
-            Found::Missing => {
-                return Err(TreeError::Unknown {
-                    id: layout.spots[next].id,
-                    path: layout.path(next),
-                });
-            }
-            Found::Whole(_) => {}
-            Found::Partly(branch, kids) => {
-                let first = layout.spots.len();
-                for at in kids.iter().copied() {
-                    let Kid { edge, branch } = &branch.kids[at];
-                    if let Some(other) = layout.by_id.get(&branch.id) {
-                        return Err(layout.repeated(*other, next, edge.clone(), branch.id));
-                    }
-                    layout.push(branch.id, next, at, Some(edge.clone()));
-                }
-                layout.spots[next].kids = first..layout.spots.len();
-            }
-            Found::Open(value) => {
-                let first = layout.spots.len();
-                let mut repeated = None;
-                value.get().children(&mut |edge, id| {
-                    if repeated.is_some() {
-                        return;
-                    }
-                    match layout.by_id.get(&id) {
-                        Some(other) => repeated = Some((*other, edge, id)),
-                        None => layout.push(id, next, layout.spots.len() - first, Some(edge)),
-                    }
-                });
-                layout.spots[next].kids = first..layout.spots.len();
-                if let Some((other, edge, id)) = repeated {
-                    return Err(layout.repeated(other, next, edge, id));
-                }
-            }
-        }
-        layout.spots[next].found = Some(found);
-        next += 1;
+    let mut layout = Layout::new(root);
+    while let Some(spot) = layout.next() {
+        let found = find(&layout, spot);
+        layout.put(found)?;
     }
     Ok(layout)
 }
 
+impl<T: Children> Layout<T> {
+    /// Says what there is at the next spot, whose children are spots then.
+    pub(super) fn put(&mut self, found: Found<T>) -> Result<(), TreeError> {
+        let spot = self.looked;
+        match &found {
+            Found::Missing => {
+                return Err(TreeError::Unknown {
+                    id: self.id(spot),
+                    path: self.path(spot),
+                });
+            }
+            Found::Whole(_) => {}
+            Found::Partly(branch, kids) => {
+                let first = self.spots.len();
+                for at in kids.iter().copied() {
+                    let Kid { edge, branch } = &branch.kids[at];
+                    self.push(branch.id, at, || edge.clone())?;
+                }
+                self.spots[spot].kids = first..self.spots.len();
+            }
+            Found::Open(value) => self.open(|each| value.get().children(each))?,
+        }
+        self.looked(found);
+        Ok(())
+    }
+}
+
 impl<T> Layout<T> {
-    fn push(&mut self, id: EntityId, parent: usize, at: usize, edge: Option<Edge>) {
-        let index = self.spots.len();
-        self.by_id.insert(id, index);
-        self.spots.push(Spot {
-            id,
-            parent,
-            at,
-            edge,
-            found: None,
-            kids: 0..0,
-        });
+    pub(super) fn new(root: EntityId) -> Self {
+        let mut layout = Layout {
+            spots: Vec::new(),
+            by_id: HashMap::default(),
+            looked: 0,
+        };
+        layout.by_id.insert(root, 0);
+        layout.spots.push(Spot::new(root, 0, 0, None));
+        layout
     }
 
+    /// The first spot of which nobody has said yet what is there.
+    pub(super) fn next(&self) -> Option<usize> {
+        (self.looked < self.spots.len()).then_some(self.looked)
+    }
+
+    /// As [`put`](Layout::put), where it is known already what the value names.
+    #[cfg(feature = "rayon")]
+    pub(super) fn put_open(
+        &mut self,
+        value: Value<T>,
+        kids: impl IntoIterator<Item = (Edge, EntityId)>,
+    ) -> Result<(), TreeError> {
+        self.open(|each| kids.into_iter().for_each(|(edge, id)| each(edge, id)))?;
+        self.looked(Found::Open(value));
+        Ok(())
+    }
+
+    /// Has what the value at the next spot names be spots.
+    fn open(&mut self, name: impl FnOnce(&mut dyn FnMut(Edge, EntityId))) -> Result<(), TreeError> {
+        let first = self.spots.len();
+        let mut laid = Ok(());
+        name(&mut |edge, id| {
+            if laid.is_ok() {
+                let at = self.spots.len() - first;
+                laid = self.push(id, at, || edge);
+            }
+        });
+        laid?;
+        self.spots[self.looked].kids = first..self.spots.len();
+        Ok(())
+    }
+
+    fn looked(&mut self, found: Found<T>) {
+        self.spots[self.looked].found = Some(found);
+        self.looked += 1;
+    }
+
+    /// One more spot, a child of the next one.
+    fn push(
+        &mut self,
+        id: EntityId,
+        at: usize,
+        edge: impl FnOnce() -> Edge,
+    ) -> Result<(), TreeError> {
+        let (parent, index) = (self.looked, self.spots.len());
+        match self.by_id.entry(id) {
+            Entry::Vacant(entry) => {
+                entry.insert(index);
+            }
+            Entry::Occupied(entry) => {
+                let other = *entry.get();
+                return Err(self.repeated(other, parent, edge(), id));
+            }
+        }
+        self.spots.push(Spot::new(id, parent, at, Some(edge())));
+        Ok(())
+    }
     pub(super) fn id(&self, spot: usize) -> EntityId {
         self.spots[spot].id
     }

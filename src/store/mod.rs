@@ -21,7 +21,8 @@
 //! | `places` | where the nodes of a tree hang |
 //! | `tree`, `edit` | a tree as a value, to look into; another one out of it |
 //! | `diff` | what differs between two trees |
-//! | `forest` | which entities are roots; a tree out of the store |
+//! | `build` | a tree out of the store |
+//! | `forest` | which entities are roots |
 //! | `versioning` | an edited tree back into the store |
 //! | `export` | trees and lines as graphs, and as data |
 //! | `handle` | an entity that one has looked up, strongly or weakly; waiting for it |
@@ -34,6 +35,7 @@
 #![forbid(unsafe_code)]
 
 mod ancestors;
+mod build;
 mod builder;
 mod check;
 mod children;

@@ -65,13 +65,11 @@ impl Places {
 
     /// Hangs a node, or hangs it elsewhere.
     pub(super) fn hang(&mut self, id: EntityId, hung: Hung) {
-        match self.table.get(&id) == Some(hung) {
-            true => self.since.remove_mut(&id),
-            false => {
-                self.since.insert_mut(id, Some(hung));
-                true
-            }
-        };
+        if self.table.get(&id) == Some(hung) {
+            self.since.remove_mut(&id);
+        } else {
+            self.since.insert_mut(id, Some(hung));
+        }
     }
 
     /// Takes a node away.
