@@ -59,9 +59,9 @@ pub use commit::{CommitError, Committed, Merge, Refusal};
 pub use entity::{Builder, Entity, Invalid};
 pub use guard::{Guard, Lag, destructor_panics, pin, reclaim, reclamation_lag};
 pub use history::{History, Missing};
-pub use moment::{Entities, Moment, snapshot_as_of, snapshot_of};
 #[cfg(feature = "store")]
 pub(crate) use moment::is_unchanged;
+pub use moment::{Entities, Moment, snapshot_as_of, snapshot_of};
 pub use past::Retain;
 pub use reader::Reader;
 pub use restart::{Restart, Restarts, Stop};

@@ -13,28 +13,32 @@ use super::Inner;
 use super::children::Children;
 use super::id::EntityId;
 use super::layout::{Found, Layout, TreeError};
+#[cfg(feature = "rayon")]
+use super::together::WIDE;
 use super::tree::{Tree, Value};
 use super::version::{Node, Version};
-use crate::cell::{is_unchanged, snapshot_of};
+use crate::cell::{is_unchanged, pin, snapshot_of};
 use crate::stamp::Stamp;
 use crate::sync::map::Hashing;
 use std::collections::HashMap;
+use std::hint::black_box;
+use std::sync::Arc;
 
 /// Walks, each over what the one before has seen, until it is given up.
 const LOOKS: usize = 64;
 
 /// What was there at one moment, which may be over.
-type Known<T> = HashMap<EntityId, Version<T>, Hashing>;
+pub(super) type Known<T> = HashMap<EntityId, Version<T>, Hashing>;
 
 /// All that is below an entity. See [`Forest::tree`](super::Forest::tree).
 pub(super) fn build<T: Children + Send + Sync + 'static>(
-    store: &Inner<T>,
+    store: &Arc<Inner<T>>,
     root: EntityId,
 ) -> Result<Tree<T>, TreeError> {
     let mut known = Known::default();
     for _ in 0..LOOKS {
         let mut walk = Walk {
-            known,
+            known: Arc::new(known),
             layout: Layout::new(root),
             seen: Vec::new(),
             is_known: true,
@@ -51,23 +55,32 @@ pub(super) fn build<T: Children + Send + Sync + 'static>(
     Err(TreeError::Unsettled(root))
 }
 
+/// What is looked at in one go, and under one guard.
+pub(super) const PART: usize = 512;
+
+/// Nodes beyond which a tree isn't in the processor's caches.
+const CACHED: usize = 8_192;
+/// Nodes that are fetched at once.
+const FETCHED: usize = 64;
+
 /// A node, and which version of it was seen.
-struct Seen<T: Send + Sync + 'static> {
-    id: EntityId,
-    node: Node<T>,
-    stamp: Stamp,
+pub(super) struct Seen<T: Send + Sync + 'static> {
+    pub(super) id: EntityId,
+    pub(super) node: Node<T>,
+    pub(super) stamp: Stamp,
 }
 
-struct Walk<T: Send + Sync + 'static> {
-    known: Known<T>,
-    layout: Layout<T>,
-    seen: Vec<Seen<T>>,
+pub(super) struct Walk<T: Send + Sync + 'static> {
+    pub(super) known: Arc<Known<T>>,
+    pub(super) layout: Layout<T>,
+    /// In parts.
+    pub(super) seen: Vec<Vec<Seen<T>>>,
     /// Whether nothing was looked for that isn't known.
-    is_known: bool,
+    pub(super) is_known: bool,
 }
 
 /// Looks for a node. `None`: there is none. Otherwise, and whether it is a version that is known.
-fn look<T: Send + Sync + 'static>(
+pub(super) fn look<T: Send + Sync + 'static>(
     store: &Inner<T>,
     known: &Known<T>,
     id: EntityId,
@@ -80,22 +93,64 @@ fn look<T: Send + Sync + 'static>(
     Some((node, Version::new(id, snapshot)?, false))
 }
 
+/// Has the processor fetch what will be looked at. Looks that count have to wait for each other, and for
+/// memory each time; these don't, so it waits for several at once.
+pub(super) fn fetch<'i, T: Send + Sync + 'static>(
+    store: &Inner<T>,
+    ids: impl Iterator<Item = &'i EntityId>,
+) {
+    let guard = pin();
+    for id in ids {
+        black_box(store.nodes.look(id, |node| node.load(&guard).stamp()));
+    }
+}
+
+/// Whether all that was seen is still current.
+pub(super) fn is_still<T: Send + Sync + 'static>(seen: &[Seen<T>]) -> bool {
+    is_unchanged(seen.iter().map(|seen| (&seen.node, seen.stamp)))
+}
+
 impl<T: Children + Send + Sync + 'static> Walk<T> {
-    fn go(&mut self, store: &Inner<T>) -> Result<(), TreeError> {
-        while let Some(spot) = self.layout.next() {
-            self.step(store, spot)?;
+    #[cfg(not(feature = "rayon"))]
+    fn go(&mut self, store: &Arc<Inner<T>>) -> Result<(), TreeError> {
+        while !self.layout.is_complete() {
+            self.fetch(store);
+            self.step(store)?;
         }
         Ok(())
     }
 
+    #[cfg(feature = "rayon")]
+    fn go(&mut self, store: &Arc<Inner<T>>) -> Result<(), TreeError> {
+        let mut is_alone = false;
+        while !self.layout.is_complete() {
+            if !is_alone && self.layout.len() - self.layout.looked() >= WIDE {
+                is_alone = !self.go_together(store)?;
+            } else {
+                self.fetch(store);
+                self.step(store)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the next few spots fetched, now and then, if there are many.
+    fn fetch(&self, store: &Inner<T>) {
+        let looked = self.layout.looked();
+        if looked.is_multiple_of(FETCHED) && self.layout.len() > CACHED {
+            let to = self.layout.len().min(looked + FETCHED);
+            fetch(store, self.layout.ids(looked..to));
+        }
+    }
+
     /// Looks at the next spot.
-    fn step(&mut self, store: &Inner<T>, spot: usize) -> Result<(), TreeError> {
-        let id = self.layout.id(spot);
+    pub(super) fn step(&mut self, store: &Inner<T>) -> Result<(), TreeError> {
+        let id = self.layout.id(self.layout.looked());
         let found = match look(store, &self.known, id) {
             Some((node, version, is_known)) => {
                 self.is_known &= is_known;
                 let stamp = version.stamp();
-                self.seen.push(Seen { id, node, stamp });
+                self.note(Seen { id, node, stamp });
                 Found::Open(Value::Stored(version))
             }
             None => {
@@ -106,21 +161,30 @@ impl<T: Children + Send + Sync + 'static> Walk<T> {
         self.layout.put(found)
     }
 
+    fn note(&mut self, seen: Seen<T>) {
+        match self.seen.last_mut() {
+            Some(part) if part.len() < PART => part.push(seen),
+            _ => self.seen.push(vec![seen]),
+        }
+    }
+
     /// Whether all that was seen is still current.
-    fn is_still(&self) -> bool {
-        let mut parts = self.seen.chunks(PART);
-        parts.all(|part| is_unchanged(part.iter().map(|seen| (&seen.node, seen.stamp))))
+    fn is_still(&mut self) -> bool {
+        #[cfg(feature = "rayon")]
+        if self.seen.len() * PART >= WIDE
+            && let Some(is_still) = self.is_still_together()
+        {
+            return is_still;
+        }
+        self.seen.iter().all(|part| is_still(part))
     }
 
     /// What it is now, at one moment.
     fn now(self) -> Known<T> {
-        let (ids, nodes): (Vec<_>, Vec<_>) =
-            self.seen.into_iter().map(|seen| (seen.id, seen.node)).unzip();
+        let seen = self.seen.into_iter().flatten();
+        let (ids, nodes): (Vec<_>, Vec<_>) = seen.map(|seen| (seen.id, seen.node)).unzip();
         let now = ids.into_iter().zip(snapshot_of(&nodes[..]).into_inner());
         let live = now.filter_map(|(id, now)| Version::new(id, now));
         live.map(|now| (now.id(), now)).collect()
     }
 }
-
-/// What is looked at in one go, and under one guard.
-const PART: usize = 512;

@@ -12,6 +12,9 @@ use crate::sync::map::Hashing;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
+#[cfg(feature = "rayon")]
+use std::hint::black_box;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What there is at an id that a value names.
@@ -35,7 +38,7 @@ pub(super) struct Spot<T> {
     pub(super) edge: Option<Edge>,
     pub(super) found: Option<Found<T>>,
     /// Where its children are among the spots.
-    kids: std::ops::Range<usize>,
+    kids: Range<usize>,
 }
 
 /// The nodes of a tree in the making, a parent before its children.
@@ -65,8 +68,8 @@ pub(super) fn lay<T: Children>(
     mut find: impl FnMut(&Layout<T>, usize) -> Found<T>,
 ) -> Result<Layout<T>, TreeError> {
     let mut layout = Layout::new(root);
-    while let Some(spot) = layout.next() {
-        let found = find(&layout, spot);
+    while !layout.is_complete() {
+        let found = find(&layout, layout.looked);
         layout.put(found)?;
     }
     Ok(layout)
@@ -94,7 +97,7 @@ impl<T: Children> Layout<T> {
             }
             Found::Open(value) => self.open(|each| value.get().children(each))?,
         }
-        self.looked(found);
+        self.pass(found);
         Ok(())
     }
 }
@@ -111,9 +114,24 @@ impl<T> Layout<T> {
         layout
     }
 
-    /// The first spot of which nobody has said yet what is there.
-    pub(super) fn next(&self) -> Option<usize> {
-        (self.looked < self.spots.len()).then_some(self.looked)
+    /// Has the processor fetch what will be asked of these ids, as `fetch` in `build` does.
+    #[cfg(feature = "rayon")]
+    pub(super) fn fetch<'i>(&self, ids: impl Iterator<Item = &'i EntityId>) {
+        black_box(ids.filter(|id| self.by_id.contains_key(id)).count());
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.spots.len()
+    }
+
+    /// Of how many spots, the first ones, it was said what is there.
+    pub(super) fn looked(&self) -> usize {
+        self.looked
+    }
+
+    /// Whether that was said of all.
+    pub(super) fn is_complete(&self) -> bool {
+        self.looked == self.spots.len()
     }
 
     /// As [`put`](Layout::put), where it is known already what the value names.
@@ -124,7 +142,7 @@ impl<T> Layout<T> {
         kids: impl IntoIterator<Item = (Edge, EntityId)>,
     ) -> Result<(), TreeError> {
         self.open(|each| kids.into_iter().for_each(|(edge, id)| each(edge, id)))?;
-        self.looked(Found::Open(value));
+        self.pass(Found::Open(value));
         Ok(())
     }
 
@@ -143,7 +161,7 @@ impl<T> Layout<T> {
         Ok(())
     }
 
-    fn looked(&mut self, found: Found<T>) {
+    fn pass(&mut self, found: Found<T>) {
         self.spots[self.looked].found = Some(found);
         self.looked += 1;
     }
@@ -168,6 +186,10 @@ impl<T> Layout<T> {
         self.spots.push(Spot::new(id, parent, at, Some(edge())));
         Ok(())
     }
+    pub(super) fn ids(&self, spots: Range<usize>) -> impl Iterator<Item = &EntityId> {
+        self.spots[spots].iter().map(|spot| &spot.id)
+    }
+
     pub(super) fn id(&self, spot: usize) -> EntityId {
         self.spots[spot].id
     }

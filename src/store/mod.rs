@@ -22,6 +22,8 @@
 //! | `tree`, `edit` | a tree as a value, to look into; another one out of it |
 //! | `diff` | what differs between two trees |
 //! | `build` | a tree out of the store |
+//! | `together` | the same for large trees, by several threads |
+//! | `crew` | pieces of work that other threads take part in |
 //! | `forest` | which entities are roots |
 //! | `versioning` | an edited tree back into the store |
 //! | `export` | trees and lines as graphs, and as data |
@@ -41,6 +43,8 @@ mod check;
 mod children;
 mod claims;
 mod commit;
+#[cfg(feature = "rayon")]
+mod crew;
 mod diff;
 mod directory;
 mod edit;
@@ -57,6 +61,8 @@ mod lineage;
 mod places;
 mod provenance;
 mod standing;
+#[cfg(feature = "rayon")]
+mod together;
 mod tree;
 mod version;
 mod versioning;
