@@ -80,7 +80,7 @@
 //! * `serde`: `Serialize` for [`Stamp`], [`Snapshot`] and [`Entity`], `Deserialize` for [`Stamp`] and
 //!   [`Entity`].
 //! * `store`: `Store`, entities by id; `Forest`, trees of them.
-//! * `rayon`: `Store::par_update`.
+//! * `rayon`: `Store::par_update`, and `Forest::tree` looks at large trees on all processors. With it comes `store`.
 //! * `scheduler`: `Engine`, operations with classes and priorities.
 //! * `tokio`: `TokioSleep`, so that operations are tried again in tasks of tokio. With it comes `scheduler`.
 //! * `tracing`: `Engine::trace_events`. With it comes `scheduler`.

@@ -39,7 +39,7 @@ impl Children for Node {
         if self.asked.is_armed.load(Ordering::Relaxed) {
             let panics = self.asked.panics_at.load(Ordering::Relaxed) == self.number;
             assert!(!panics, "at {}", self.number);
-            if self.number % 256 == 0 {
+            if self.number.is_multiple_of(256) {
                 self.asked.by.lock().unwrap().insert(thread::current().id());
             }
         }

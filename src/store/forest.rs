@@ -199,12 +199,15 @@ impl<T: Children + Send + Sync + 'static> Forest<T> {
     /// As [`snapshot_of`](crate::snapshot_of()) of all nodes.
     /// # Progress
     /// As [`snapshot_of`](crate::snapshot_of()), again each time that there are nodes which weren't there
-    /// before, for a bounded number of times.
+    /// before, for a bounded number of times. With the feature `rayon`, threads of the current pool, or of the
+    /// global one, look at parts of a large tree, and it waits for those that are at one; for nothing else.
     /// # Errors
     /// [`TreeError`]: it is no tree, at that moment; or it never settled, since others have added nodes all
     /// the while.
+    /// # Panics
+    /// As [`Children::children`] does, of any node. With the feature `rayon`, if rayon can't start its threads.
     /// # Complexity
-    /// Of the number of nodes, whatever the shape: two looks at each, an entry in a trie, and no clone of a
+    /// Of the number of nodes, whatever the shape: two looks at each, an entry in a table, and no clone of a
     /// value.
     pub fn tree(&self, root: &EntityId) -> Result<Tree<T>, TreeError> {
         build(&self.store.0, *root)
