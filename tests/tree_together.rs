@@ -135,7 +135,7 @@ fn several_threads_find_what_one_finds() {
         for _ in 0..8 {
             dice.roll(2);
         }
-        let nodes = 12_000 + dice.roll(12_000);
+        let nodes = 16_000 + dice.roll(16_000);
         // Wide at once, slowly, or first a chain.
         let chain = [0, 0, 300][dice.roll(3) as usize];
         let width = [3, 40, 900, 30_000][dice.roll(4) as usize];

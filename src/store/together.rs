@@ -18,8 +18,9 @@ use crate::cell::pin;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
-/// Nodes that are to be looked at, for which others are asked to help.
-pub(super) const WIDE: usize = 16 * PART;
+/// Nodes that are to be looked at, for which others are asked to help. With fewer, of a tree of ten thousand,
+/// two threads took a little longer than one.
+pub(super) const WIDE: usize = 24 * PART;
 
 /// What was found at some nodes that follow each other.
 struct Part<T: Send + Sync + 'static> {
