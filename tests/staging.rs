@@ -419,6 +419,37 @@ fn case_28_an_engine_is_shut_down_while_something_is_staged_and_cancels_it() {
 }
 
 #[test]
+fn whoever_shuts_down_without_a_timeout_while_it_has_a_stage_is_told_so() {
+    for how in [ShutDown::Finish, ShutDown::Cancel] {
+        for workers in [0, 1] {
+            let engine = Engine::builder().workers(workers).build();
+            let others = Engine::builder().workers(workers).build();
+            let entity = Entity::new(0_u64);
+            let mut round = engine.stage();
+            let ticket = stage(&mut round, &entity, Priority::NORMAL);
+            assert_eq!(engine.shut_down(how, None).unwrap_err().unfinished, 1);
+            // It is no other engine's, and no other thread's, which waits until it is resolved.
+            others.shut_down(how, None).unwrap();
+            let (waits, is_waiting) = channel();
+            let elsewhere = spawn({
+                let engine = engine.clone();
+                move || {
+                    waits.send(()).unwrap();
+                    engine.shut_down(how, None)
+                }
+            });
+            is_waiting.recv().unwrap();
+            round.resolve();
+            elsewhere.join().unwrap().unwrap();
+            assert_eq!(ticket.wait().is_ok(), how == ShutDown::Finish);
+            engine.shut_down(how, None).unwrap();
+            let left = conserved(&engine);
+            assert_eq!(left.committed + left.cancelled, 1);
+        }
+    }
+}
+
+#[test]
 fn case_29_a_hundred_that_read_wait_and_write_at_once_are_all_there() {
     let engine = Engine::builder().workers(0).build();
     let mut conflicts = 0;

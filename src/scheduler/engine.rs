@@ -13,7 +13,7 @@ use super::operation::Operation;
 use super::outcome::OperationError;
 use super::record::Work;
 use super::shared::Shared;
-use super::stage::Stage;
+use super::stage::{self, Stage};
 use super::ticket::Submitted;
 use crate::cell::Entity;
 use crate::clock::{self};
@@ -331,8 +331,9 @@ impl Engine {
     /// Takes no more operations, and waits until none is under way.
     ///
     /// # Errors
-    /// [`StillBusy`], if that takes longer than `timeout`, or in the closure of an operation, which would wait for
-    /// itself. The engine stays shut down, and goes on with what is under way.
+    /// [`StillBusy`], if that takes longer than `timeout`; and at once where this would wait for itself: in the closure of
+    /// an operation, or without a timeout on a thread that has a [`Stage`] with something in it, which it has made. The
+    /// engine stays shut down, and goes on with what is under way.
     ///
     /// # Examples
     /// ```
@@ -352,7 +353,8 @@ impl Engine {
         let shared = &self.shared;
         shared.close(how == ShutDown::Cancel);
         let is_done = || shared.ledger.gate.unfinished() == 0 && shared.jobs.unfinished() == 0;
-        let is_idle = if current::is_inside() {
+        let waits_for_itself = timeout.is_none() && stage::is_open(shared);
+        let is_idle = if current::is_inside() || waits_for_itself {
             is_done()
         } else {
             // Whoever is refused counts as under way for a moment, so it is not asked twice.

@@ -6,6 +6,7 @@ use super::class::Class;
 use super::id::OperationId;
 use super::lane::Lane;
 use super::priority::Priority;
+use super::ready::Rows;
 use super::record::Work;
 use super::retry::RetryPolicy;
 use super::status::Status;
@@ -51,6 +52,12 @@ pub(super) struct Header {
     counted: AtomicUsize,
     /// In which rows of its lane's queue it has an entry, a bit for each. Only whoever has the lane asks.
     rows: AtomicUsize,
+    /// Where it is to be found among what is ready, if it is to be prepared.
+    pub(super) rows_ready: Rows,
+    /// Whether it stays away from its lane for a while. Its lane passes it over meanwhile, whatever entries it has.
+    is_away: AtomicUsize,
+    /// Whether the task that awaits it is to be called when something is ready: see [`Shared::serve_for`].
+    is_listed: AtomicUsize,
     pub(super) link: Link<dyn Work>,
     pub(super) children: Lock<Vec<Weak<dyn Work>>>,
     pub(super) waker: Lock<Option<Waker>>,
@@ -96,6 +103,9 @@ impl Header {
             lost: AtomicUsize::new(0),
             counted: AtomicUsize::new(0),
             rows: AtomicUsize::new(0),
+            rows_ready: Rows::new(),
+            is_away: AtomicUsize::new(0),
+            is_listed: AtomicUsize::new(0),
             link: Link::new(),
             children: Lock::new(Vec::new()),
             waker: Lock::new(None),
@@ -136,6 +146,24 @@ impl Header {
 
     pub(super) fn count(&self, level: usize) {
         self.counted.store(level, site::RECORD_STORE);
+    }
+
+    pub(super) fn is_away(&self) -> bool {
+        self.is_away.load(site::RECORD_LOAD) != 0
+    }
+
+    /// Before it waits for its turn again; and before it is put into its lane, whose holder finds that it is back.
+    pub(super) fn set_away(&self, is_away: bool) {
+        self.is_away.store(usize::from(is_away), site::RECORD_STORE);
+    }
+
+    pub(super) fn is_listed(&self) -> bool {
+        self.is_listed.load(site::RECORD_LOAD) != 0
+    }
+
+    pub(super) fn set_listed(&self, is_listed: bool) {
+        self.is_listed
+            .store(usize::from(is_listed), site::RECORD_STORE);
     }
 
     /// Which operations it is counted with.

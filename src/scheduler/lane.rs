@@ -14,6 +14,7 @@
 use super::account::TargetMetrics;
 use super::priority::Priority;
 use super::queue::Queue;
+use super::ready::Rows;
 use super::record::Work;
 use super::reservation::Reservation;
 use super::shared::Shared;
@@ -34,8 +35,8 @@ pub(super) struct Lane {
     pub(super) inbox: Inbox<dyn Work, Queue>,
     /// For those that don't go through the lane.
     pub(super) reservation: Reservation,
-    /// At which levels it is to be found among the lanes that are ready, a bit for each.
-    advertised: AtomicUsize,
+    /// Where it is to be found among what is ready.
+    pub(super) rows: Rows,
     /// How many places are taken by operations of each priority, and how many of them are to go: see [`TO_GO`]. One
     /// word, so that the two agree.
     places: [AtomicU64; LEVELS],
@@ -62,7 +63,7 @@ impl Lane {
             engine,
             inbox: Inbox::new(Queue::new()),
             reservation: Reservation::new(),
-            advertised: AtomicUsize::new(0),
+            rows: Rows::new(),
             places: std::array::from_fn(|_| AtomicU64::new(0)),
             to_go: AtomicUsize::new(0),
             is_counting,
@@ -226,16 +227,5 @@ impl Lane {
     pub(super) fn waiting(&self) -> usize {
         let here = |places: &AtomicU64| (places.load(site::PLACE_LOAD) & HERE) as usize;
         self.places.iter().map(here).sum()
-    }
-
-    /// Notes that the lane is to be found at a level. `false`: it is already.
-    pub(super) fn advertise(&self, level: usize) -> bool {
-        let bit = 1 << level;
-        self.advertised.fetch_or(bit, site::ADVERTISE) & bit == 0
-    }
-
-    /// Notes that it isn't any more. Before whoever found it resumes with it.
-    pub(super) fn found(&self, level: usize) {
-        self.advertised.fetch_sub(1 << level, site::FOUND);
     }
 }

@@ -253,7 +253,7 @@ impl dyn Work {
     }
 
     /// Wakes whoever waits for it.
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         if let Some(waker) = self.header().waker.with(Option::take) {
             quietly(|| waker.wake());
         }

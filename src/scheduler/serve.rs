@@ -32,6 +32,12 @@ const SHORT: Duration = Duration::from_micros(50);
 /// How many operations are published by one commit at most.
 const FOLD: usize = 256;
 
+/// Whether an operation that has this status stays away from its lane: then it comes back by itself, and any entry
+/// of it is from before, or of a change of its priority.
+fn is_away(work: &dyn Work, status: Status) -> bool {
+    status.retries() > 0 && status.state() == State::Pending && work.header().is_away()
+}
+
 impl Shared {
     /// Serves a lane for a quantum.
     pub(super) fn serve<'l>(
@@ -126,6 +132,9 @@ impl Shared {
         }
         for work in news {
             let status = work.status();
+            if is_away(&*work, status) {
+                continue;
+            }
             if status.state() == State::Pending {
                 lane.note_entry(&*work, status.priority());
                 held.state().insert(work, status.priority());
@@ -151,7 +160,8 @@ impl Shared {
             (work.status().priority(), earlier)
         };
         // Who comes again because its priority has changed has won its round already.
-        let has_won = |work: &Arc<dyn Work>| work.header().rows() != 0;
+        let has_won =
+            |work: &Arc<dyn Work>| work.header().rows() != 0 || is_away(&**work, work.status());
         let pending = round
             .iter()
             .filter(|work| work.status().state() == State::Pending && !has_won(work));
@@ -225,6 +235,10 @@ impl Shared {
             if work.header().counted() == usize::from(level.get()) {
                 self.put_back(lane, held, work);
             }
+            return false;
+        }
+        if is_away(&**work, status) {
+            // An entry from before.
             return false;
         }
         if !lane.leave(&**work) {
@@ -306,6 +320,10 @@ impl Shared {
                     let _ = work.end_pending(Verdict::Cancelled, &self.ledger);
                 }
                 self.put_back(lane, held, &work);
+                if status.awaited {
+                    // Whoever waits for it inside an operation has it run now, too.
+                    work.wake();
+                }
                 return;
             }
         }
@@ -329,8 +347,15 @@ impl Shared {
         if work.status().retries() < budget {
             self.tell_retry(&work, long);
         }
+        work.header().set_away(true);
         match work.change(|status| status.retry(budget)) {
-            Ok(status) if !status.unwanted => self.come_back(work, long),
+            Ok(status) if !status.unwanted => {
+                self.come_back(work.clone(), long);
+                // Whoever waits for it inside an operation runs it now, and a task sees to the time.
+                if status.awaited {
+                    work.wake();
+                }
+            }
             Ok(_) => {
                 let _ = work.end_pending(Verdict::Cancelled, &self.ledger);
             }

@@ -21,6 +21,7 @@ use super::priority::Priority;
 use super::queue::Order;
 use super::ready::{Job, Ready};
 use super::record::{self, Record, Verdict, Work};
+use super::status::State;
 use super::ticket::{Submitted, Ticket};
 use super::timer::Timer;
 use crate::clock::Clock;
@@ -33,9 +34,10 @@ use crate::sync::pool::Pool;
 use crate::sync::sleep;
 use crate::sync::table::Table;
 use crate::sync::{AtomicU64, global};
+use std::mem;
 use std::num::NonZeroU64;
 use std::sync::{Arc, Weak};
-use std::task::Waker;
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 /// What an engine is told when it is made.
@@ -112,6 +114,19 @@ impl Drop for Shared {
                     let _ = work.end_pending(Verdict::Cancelled, &self.ledger);
                 }
             }
+        }
+    }
+}
+
+/// Calls the task that awaits an operation.
+struct Awaiting(Weak<dyn Work>);
+
+impl Wake for Awaiting {
+    fn wake(self: Arc<Self>) {
+        if let Some(work) = self.0.upgrade() {
+            // In this order: if the task finds itself listed still, it is woken by this.
+            work.header().set_listed(false);
+            work.wake();
         }
     }
 }
@@ -316,10 +331,21 @@ impl Shared {
     /// Sends an operation on its way, of which the caller keeps a handle.
     pub(super) fn dispatch(self: &Arc<Self>, handle: Arc<dyn Work>, work: &dyn Work) {
         if work.is_prepared(self.policy == Policy::Merge) {
-            self.ready.prepare(handle);
-            self.call();
+            self.have_prepared(&handle);
         } else {
             self.give(handle, work);
+        }
+    }
+
+    /// Has an operation prepared.
+    fn have_prepared(self: &Arc<Self>, work: &Arc<dyn Work>) {
+        let level = work.status().priority();
+        if self.ready.prepare(work) {
+            self.call();
+        }
+        // Who has made it more important in between has found that it doesn't wait yet.
+        if work.status().priority() > level && self.ready.prepare(work) {
+            self.call();
         }
     }
 
@@ -337,8 +363,7 @@ impl Shared {
         self.push(lane, batch, level);
         // Who has made it more important in between has found it in, and the lane not parked yet.
         let now = usize::from(work.status().priority().get());
-        if now > level {
-            self.ready.advertise(lane, now);
+        if now > level && self.ready.advertise(lane, now) {
             self.call();
         }
     }
@@ -356,9 +381,8 @@ impl Shared {
             }
             Pushed::Behind => {
                 let parked = lane.inbox.parked_at();
-                if parked != 0 && parked < level {
-                    self.ready.advertise(lane, level);
-                    // Somebody may have parked it meanwhile and found this entry announced, but not there yet.
+                // Somebody may park it meanwhile and find this entry announced, but not there yet: hence the call.
+                if parked != 0 && parked < level && self.ready.advertise(lane, level) {
                     self.call();
                 }
             }
@@ -369,6 +393,9 @@ impl Shared {
     pub(super) fn requeue(self: &Arc<Self>, work: &Arc<dyn Work>) {
         let mut batch = Batch::new();
         batch.add_again(work.clone());
+        if batch.is_empty() && work.header().rows_ready.are_waiting() {
+            return self.have_prepared(work);
+        }
         let level = usize::from(work.status().priority().get());
         self.push(&work.header().lane, batch, level);
     }
@@ -444,6 +471,35 @@ impl Shared {
         }
     }
 
+    /// Serves for a task that awaits an operation, which has its waker, until nothing is ready; from then on the task is
+    /// called as a thread that waits is. Where the engine has threads they do all that.
+    pub(super) fn serve_for(self: &Arc<Self>, work: &Arc<dyn Work>) {
+        if self.has_threads() || current::is_inside() {
+            return;
+        }
+        loop {
+            // First this, so that nothing gets ready unnoticed after the last look.
+            self.list(work);
+            if work.is_done() {
+                return;
+            }
+            if !self.serve_one() {
+                break;
+            }
+        }
+        self.have_time_kept();
+    }
+
+    /// Has the task called that awaits an operation, when something is ready. Only for that task.
+    fn list(&self, work: &Arc<dyn Work>) {
+        if !work.header().is_listed() {
+            work.header().set_listed(true);
+            let waker = Waker::from(Arc::new(Awaiting(Arc::downgrade(work))));
+            // It stays on the list until it is called, as the operation is known to, however often the task is polled.
+            mem::forget(self.called.listen(&waker, false));
+        }
+    }
+
     /// Does the most important thing that is ready. `false`: nothing is.
     pub(super) fn serve_one(self: &Arc<Self>) -> bool {
         let _serving = current::serve();
@@ -453,10 +509,8 @@ impl Shared {
         if !self.has_threads() || self.handlers.lacks_thread() {
             let _ = self.handlers.call_all();
         }
-        if let Some(lane) = self.ready.take_passed_over()
-            && let Some(baton) = lane.inbox.resume()
-        {
-            self.look_after(&lane, baton);
+        if let Some(row) = self.ready.passed_over() {
+            self.look_at(row);
         }
         while let Some(job) = self.ready.take() {
             match job {
@@ -476,8 +530,31 @@ impl Shared {
         false
     }
 
+    /// Ends what has lost its patience at the front of a row that is passed over.
+    fn look_at(self: &Arc<Self>, row: usize) {
+        while let Some(job) = self.ready.take_at(row) {
+            match job {
+                Job::Lane(lane) => {
+                    if let Some(baton) = lane.inbox.resume() {
+                        self.look_after(&lane, baton);
+                    }
+                    return;
+                }
+                Job::Prepare(work) => {
+                    if self.ledger.now() < work.header().expires {
+                        return self.ready.put_back(&work);
+                    }
+                    self.prepare(work);
+                }
+            }
+        }
+    }
+
     fn prepare(self: &Arc<Self>, work: Arc<dyn Work>) {
-        if self.ledger.gate.cancels() || work.status().state().is_final() {
+        if self.ledger.gate.cancels()
+            || self.expire_waiting(&*work)
+            || work.status().state() != State::Pending
+        {
             // Its lane sees to that, and to its place.
             return self.queue(&work);
         }

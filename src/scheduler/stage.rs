@@ -8,14 +8,17 @@ use super::record::{Verdict, Work};
 use super::shared::Shared;
 use super::ticket::Submitted;
 use crate::raw::Batch;
+use crate::sync::per_thread;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Operations that will be submitted at the same moment: those that want the same entity belong to one round of its
 /// lane, and are put in by one exchange.
 ///
-/// Dropping a stage cancels what is in it.
+/// Dropping a stage cancels what is in it. What is in it is under way, so whoever [shuts
+/// down](crate::Engine::shut_down) its engine for as long as it takes resolves or drops it before.
 ///
 /// # Examples
 /// ```
@@ -36,6 +39,31 @@ pub struct Stage {
     /// Each with where its lane counts it. It has no entry there yet, so its header says that it isn't counted: a
     /// change of its priority must not put it in.
     staged: Vec<(Arc<dyn Work>, usize)>,
+    /// Known to the thread that has added the first one, while this lives.
+    open: Option<Arc<u64>>,
+}
+
+per_thread! {
+    /// The stages with something in them that this thread has made: of each the number of its engine.
+    static OPEN: RefCell<Vec<Weak<u64>>> = RefCell::new(Vec::new());
+}
+
+/// Whether this thread has a stage of the engine, with something in it.
+pub(super) fn is_open(engine: &Shared) -> bool {
+    let is_its = |open: &Weak<u64>| open.upgrade().is_some_and(|open| *open == engine.id);
+    OPEN.try_with(|open| open.borrow().iter().any(is_its))
+        .unwrap_or(false)
+}
+
+/// Notes that this thread has one, until what this gives is dropped.
+fn note_open(engine: &Shared) -> Arc<u64> {
+    let stage = Arc::new(engine.id);
+    let _ = OPEN.try_with(|open| {
+        let mut open = open.borrow_mut();
+        open.retain(|other| other.strong_count() > 0);
+        open.push(Arc::downgrade(&stage));
+    });
+    stage
 }
 
 impl Stage {
@@ -43,6 +71,7 @@ impl Stage {
         Stage {
             engine,
             staged: Vec::new(),
+            open: None,
         }
     }
 
@@ -55,6 +84,9 @@ impl Stage {
         let header = ticket.work.header();
         let counted = header.counted();
         header.count(0);
+        if self.open.is_none() {
+            self.open = Some(note_open(&self.engine));
+        }
         self.staged.push((ticket.work.clone(), counted));
         Ok(ticket)
     }

@@ -152,7 +152,10 @@ impl<O: 'static, F: 'static> Ticket<O, F> {
             return Ok(self.take());
         };
         let work: &(dyn Work + 'static) = &*self.work;
-        let wait = |deadline| engine.wait(deadline, || self.is_done(), |waker| work.listen(waker));
+        // Whoever runs it may give it up for a while, and then there may be nobody else who goes on with it.
+        let is_inside = current::is_inside();
+        let is_so = || self.is_done() || (is_inside && engine.run_instead(&self.erased()));
+        let wait = |deadline| engine.wait(deadline, is_so, |waker| work.listen(waker));
         // Whoever waits for it need not wait for its lane to find that it has waited too long.
         let expires = engine.deadline_of(work.header().expires);
         if let Some(expires) = expires
@@ -222,19 +225,29 @@ impl<O: 'static, F: 'static> Ticket<O, F> {
 
 /// Awaits the operation, on any runtime. After that it must not be polled again.
 ///
-/// Where the engine has no threads, a poll serves what is ready then; what gets ready later waits for the next
-/// poll, or for somebody who [serves](crate::Engine::serve).
+/// Where the engine has no threads, a poll serves what is ready, and the task is woken when something else is.
+/// Inside the closure of another operation a poll runs it, if it hasn't begun.
 impl<O: 'static, F: 'static> Future for Ticket<O, F> {
     type Output = Result<O, OperationError<F>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         if !self.is_done() {
-            if let Some(engine) = self.engine() {
-                engine.serve_without_threads();
+            let engine = self.engine();
+            if let Some(engine) = &engine {
+                match current::around(self.work.targets()) {
+                    Around::Inside(_) => drop(engine.run_instead(&self.erased())),
+                    _ => engine.serve_without_threads(),
+                }
             }
             let work: &dyn Work = &*self.work;
             work.listen(cx.waker());
-            if planted(Fault::AwaitWithoutSecondLook) || !self.is_done() {
+            if planted(Fault::AwaitWithoutSecondLook) {
+                return Poll::Pending;
+            }
+            if let Some(engine) = engine {
+                engine.serve_for(&self.erased());
+            }
+            if !self.is_done() {
                 return Poll::Pending;
             }
         }
@@ -279,7 +292,7 @@ impl Shared {
 
     /// Ends an operation that still waits for its turn, if its patience is over. Whether it has ended, by this or
     /// otherwise.
-    fn expire_waiting(&self, work: &(dyn Work + 'static)) -> bool {
+    pub(super) fn expire_waiting(&self, work: &(dyn Work + 'static)) -> bool {
         let header = work.header();
         if self.ledger.now() >= header.expires {
             let patience = header.patience;

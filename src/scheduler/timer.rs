@@ -1,7 +1,8 @@
 //! Operations that stay away for a while before they are tried again: they leave their lane to others meanwhile.
 //!
 //! A heap, by the time at which each comes back, and a thread that is started when somebody stays away and ends when
-//! nobody does. An engine without threads has none for this either: whoever serves looks at the heap.
+//! nobody does. An engine without threads has none for this either: whoever serves looks at the heap. Only where tasks
+//! are all who wait it has one, since a task can't sleep by itself.
 #![forbid(unsafe_code)]
 
 use super::record::Work;
@@ -99,51 +100,60 @@ impl Shared {
     pub(super) fn come_back(self: &Arc<Self>, work: Arc<dyn Work>, after: Duration) {
         let nanos = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
         let at = self.ledger.now().saturating_add(nanos);
-        let has_threads = self.has_threads();
-        let (start, wake) = self.timer.0.with(|away| {
-            away.heap.push(Reverse(Due { at, work }));
-            match std::mem::replace(&mut away.thread, Thread::Awake) {
-                Thread::None if has_threads => (true, None),
-                Thread::None => {
-                    away.thread = Thread::None;
-                    (false, None)
-                }
-                Thread::Awake => (false, None),
-                Thread::Asleep(waker) => (false, Some(waker)),
-            }
-        });
-        if let Some(waker) = wake {
-            quietly(|| waker.wake());
-        }
-        if start {
-            let shared = self.clone();
-            if !sync::spawn_in_background("snapcell-timer", move || shared.keep_time()) {
-                // Nobody would see to it.
-                self.timer.0.with(|away| away.thread = Thread::None);
-                self.bring_all_back();
-            }
+        self.timer
+            .0
+            .with(|away| away.heap.push(Reverse(Due { at, work })));
+        self.wake_timer();
+        if self.has_threads() {
+            self.have_time_kept();
+        } else {
+            // Whoever waits may have slept till the next one, and there was none.
+            self.call();
         }
         if self.ledger.gate.cancels() {
             self.bring_all_back();
         }
     }
 
-    /// Puts all into their lanes, whenever they were to come back, and has the thread end.
-    pub(super) fn bring_all_back(self: &Arc<Self>) {
-        self.bring_back(u64::MAX);
-        let waker =
-            self.timer.0.with(
-                |away| match std::mem::replace(&mut away.thread, Thread::Awake) {
-                    Thread::Asleep(waker) => Some(waker),
-                    as_it_was => {
-                        away.thread = as_it_was;
-                        None
-                    }
-                },
-            );
+    /// Starts the thread, if somebody stays away and it doesn't run.
+    pub(super) fn have_time_kept(self: &Arc<Self>) {
+        let starts = self.timer.0.with(|away| {
+            let starts = !away.heap.is_empty() && matches!(away.thread, Thread::None);
+            if starts {
+                away.thread = Thread::Awake;
+            }
+            starts
+        });
+        if !starts {
+            return;
+        }
+        let shared = self.clone();
+        if !sync::spawn_in_background("snapcell-timer", move || shared.keep_time()) {
+            // Nobody would see to it.
+            self.timer.0.with(|away| away.thread = Thread::None);
+            self.bring_all_back();
+        }
+    }
+
+    /// Has the thread look at the heap again.
+    fn wake_timer(&self) {
+        let waker = self.timer.0.with(|away| match &away.thread {
+            Thread::Asleep(waker) => {
+                let waker = waker.clone();
+                away.thread = Thread::Awake;
+                Some(waker)
+            }
+            _ => None,
+        });
         if let Some(waker) = waker {
             quietly(|| waker.wake());
         }
+    }
+
+    /// Puts all into their lanes, whenever they were to come back, and has the thread end.
+    pub(super) fn bring_all_back(self: &Arc<Self>) {
+        self.bring_back(u64::MAX);
+        self.wake_timer();
     }
 
     /// Puts those into their lanes that come back by now. Whether there were any.
@@ -151,6 +161,7 @@ impl Shared {
         let due = self.timer.due(now);
         let is_any = !due.is_empty();
         for work in due {
+            work.header().set_away(false);
             self.queue(&work);
         }
         is_any
