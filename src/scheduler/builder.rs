@@ -55,7 +55,8 @@ impl EngineBuilder {
     ///
     /// As many lanes make progress at once, and as many operations are prepared; so where closures wait, for
     /// a disk or another machine, it should be more than there are processors. 0: none; then whoever waits for a
-    /// ticket serves, and [`Engine::serve`]. Default: one for each processor.
+    /// ticket serves, or polls it, and [`Engine::serve`]; and there is a thread only that wakes a task when what has lost
+    /// comes back. Default: one for each processor.
     pub fn workers(mut self, workers: usize) -> Self {
         self.0.workers = workers;
         self

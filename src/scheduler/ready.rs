@@ -152,7 +152,10 @@ impl Ready {
 
 #[cfg(all(test, not(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle))))]
 mod tests {
-    use crate::{Engine, Entity, Operation, Priority};
+    use crate::cell::Entity;
+    use crate::scheduler::engine::Engine;
+    use crate::scheduler::operation::Operation;
+    use crate::scheduler::priority::Priority;
     use std::sync::Mutex;
     use std::sync::mpsc::channel;
 

@@ -105,8 +105,8 @@ impl<O: 'static, F: 'static> Ticket<O, F> {
 
     /// Waits until it is done.
     ///
-    /// Inside the closure of another operation, it is run by this thread, if it hasn't begun; and until it is done
-    /// it is as important as the one that waits.
+    /// Inside the closure of another operation, it is run by this thread, if it hasn't begun, or was put back after it
+    /// had; and until it is done it is as important as the one that waits.
     ///
     /// # Errors
     /// How it ended, if it did not succeed. Inside the closure of another operation also
