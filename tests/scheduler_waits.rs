@@ -228,7 +228,7 @@ fn a_change_of_priority_leaves_an_operation_away_for_as_long_as_it_has_to() {
         assert_eq!(engine.waiting(&entity), 0);
         // Others have the lane meanwhile.
         engine
-            .submit(Operation::update(&entity, |n| n + 0))
+            .submit(Operation::update(&entity, |n| *n))
             .unwrap()
             .wait()
             .unwrap();
@@ -301,7 +301,7 @@ fn what_starves_before_it_is_prepared_is_told_that_its_patience_is_over() {
             early.fetch_add(u64::from(told), Ordering::SeqCst);
             n + 1
         });
-        let _ = engine.submit(other).unwrap();
+        drop(engine.submit(other).unwrap());
     }
     clock.advance(DELAY);
     engine.serve();
