@@ -56,7 +56,7 @@ pub(super) struct Header {
     pub(super) rows_ready: Rows,
     /// Whether it stays away from its lane for a while. Its lane passes it over meanwhile, whatever entries it has.
     is_away: AtomicUsize,
-    /// Whether the task that awaits it is to be called when something is ready: see [`Shared::serve_for`].
+    /// Whether the task that awaits it is to be called when something is ready: see `Shared::serve_for`.
     is_listed: AtomicUsize,
     pub(super) link: Link<dyn Work>,
     pub(super) children: Lock<Vec<Weak<dyn Work>>>,
