@@ -11,7 +11,7 @@ mod conserved;
 use conserved::conserved;
 use snapcell::{
     Body, Class, Clock, Context, Engine, Entity, ManualClock, Operation, OperationError, Priority,
-    Reason, RetryPolicy, Snapshot, State, Ticket,
+    Reason, RetryPolicy, ShutDown, Snapshot, State, Ticket,
 };
 use std::convert::Infallible;
 use std::future::Future;
@@ -326,4 +326,21 @@ fn what_starves_before_it_is_prepared_is_told_that_its_patience_is_over() {
         assert_eq!(why, Some(Reason::Expired { patience: DELAY }));
     }
     assert!(engine.is_clean());
+}
+
+#[test]
+fn an_operation_that_holds_its_engine_is_gone_after_a_shut_down() {
+    for how in [ShutDown::Finish, ShutDown::Cancel] {
+        let engine = Engine::builder().workers(0).build();
+        let entity = Entity::new(0_u64);
+        let (inside, captured) = (engine.clone(), Arc::new(()));
+        let lives = Arc::downgrade(&captured);
+        let operation = Operation::update(&entity, move |n| {
+            let _ = &captured;
+            n + inside.unfinished()
+        });
+        drop(engine.submit(operation).unwrap());
+        engine.shut_down(how, None).unwrap();
+        assert!(lives.upgrade().is_none());
+    }
 }
