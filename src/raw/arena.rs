@@ -212,7 +212,7 @@ impl<T: Send + Sync + 'static, X> Arena<T, X> {
     ///
     /// # Progress
     /// As good as a pin, and then wait-free.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find<H>(
         &self,
         number: u32,

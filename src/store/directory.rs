@@ -50,7 +50,7 @@ impl<T: Send + Sync + 'static> Directory<T> {
     }
 
     /// The entity at the place that the id names, if it is there.
-    #[inline]
+    #[inline(always)]
     fn in_arena(&self, id: &EntityId) -> Option<Lent<'_, Node<T>>> {
         self.arena.find(id.place()? ^ self.salt, id.to_bits())
     }

@@ -1,7 +1,7 @@
 //! Insertions and removals.
 
 use super::maps::Map;
-use super::{Books, CHECKED, REFERENCE, Stock, Stocks, fresh, ids, name};
+use super::{Books, CHECKED, REFERENCE, Stock, Stocks, fresh, name};
 use crate::results::{Better, Case, Metric};
 use crate::runner::{self, Contender, Gate, Plan, Sample, now, together};
 use crate::stores::BURST;
@@ -29,6 +29,7 @@ pub(super) fn case(plan: &Plan, stocks: &Stocks, threads: usize) -> Case {
     let size = stocks.size;
     let contenders = vec![
         contender(&stocks.store, size, threads),
+        contender(&stocks.foreign, size, threads),
         contender(&stocks.dash, size, threads),
         contender(&stocks.scc, size, threads),
         contender(&stocks.papaya, size, threads),
@@ -48,16 +49,15 @@ fn contender<M: Map>(stock: &Stock<M>, size: usize, threads: usize) -> Contender
             let size = size.min(CHECKED);
             let books = Books::<M>::new(size);
             run(&books.map, threads, 0, Duration::ZERO)?;
-            books.add_up(size)
+            books.add_up()
         }),
         measure: Box::new(move |slice| {
             let mut stock = stock.0.borrow_mut();
             let books = stock.get_or_insert_with(|| Books::new(size));
             slices += 1;
             let sample = run(&books.map, threads, slices, slice)?;
-            let is_there =
-                ids(CHECKED.min(size)).all(|id| M::read(&books.map.burst(), id).is_some());
-            match is_there {
+            let mut some = books.ids.iter().take(CHECKED);
+            match some.all(|id| M::read(&books.map.burst(), *id).is_some()) {
                 true => Ok(sample),
                 false => Err("an entity that was not removed is gone".to_owned()),
             }
@@ -90,11 +90,13 @@ fn go<M: Map>(map: &M, mut random: fastrand::Rng, gate: &Gate) -> Option<[f64; 2
     let mut is_right = true;
     gate.pass();
     loop {
-        let ids = [(); BURST].map(|()| fresh(&mut random));
+        let mut ids = [(); BURST].map(|()| fresh(&mut random));
         let start = now();
         let burst = map.burst();
-        for id in ids {
-            is_right &= M::insert(&burst, id);
+        for id in &mut ids {
+            let begun = M::begin(&burst, *id);
+            is_right &= begun.is_some();
+            *id = begun.unwrap_or(*id);
         }
         drop(burst);
         spent[0] += start.elapsed();

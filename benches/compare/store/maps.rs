@@ -1,7 +1,7 @@
 //! Counters by id: what the contenders have in common, and each of them.
 //!
-//! All have the same ids, and hash them with foldhash, as a store does. All begin empty and grow. A lock is
-//! held for one operation. Where one pin may serve several operations, as papaya recommends, it serves
+//! A store makes its ids, of version 7, which say where in it an entity lies; the others are given random ones, and
+//! hash them with foldhash, as a store does with such ids. All begin empty and grow. A lock is held for one operation. Where one pin may serve several operations, as papaya recommends, it serves
 //! [`BURST`](crate::stores::BURST) of them; a store pins for each.
 
 use dashmap::DashMap;
@@ -23,6 +23,11 @@ pub(super) trait Map: Send + Sync + Default + 'static {
     fn burst(&self) -> Self::Burst<'_>;
     /// A new counter, at zero. Whether there was none.
     fn insert(burst: &Self::Burst<'_>, id: EntityId) -> bool;
+    /// The same, with this id unless it makes the ids itself. Its id, if there was none.
+    #[inline]
+    fn begin(burst: &Self::Burst<'_>, id: EntityId) -> Option<EntityId> {
+        Self::insert(burst, id).then_some(id)
+    }
     fn read(burst: &Self::Burst<'_>, id: EntityId) -> Option<u64>;
     /// Counts one further. Whether there is such a counter.
     fn update(burst: &Self::Burst<'_>, id: EntityId) -> bool;
@@ -41,6 +46,11 @@ impl Map for Store<u64> {
     #[inline]
     fn insert(burst: &&Self, id: EntityId) -> bool {
         burst.insert_with(id, 0).is_ok()
+    }
+
+    #[inline]
+    fn begin(burst: &&Self, _: EntityId) -> Option<EntityId> {
+        Some(Store::insert(burst, 0))
     }
 
     #[inline]
@@ -75,9 +85,45 @@ impl Map for Taken {
         <Store<u64> as Map>::insert(burst, id)
     }
 
+    fn begin(burst: &&Store<u64>, id: EntityId) -> Option<EntityId> {
+        <Store<u64> as Map>::begin(burst, id)
+    }
+
     #[inline]
     fn read(burst: &&Store<u64>, id: EntityId) -> Option<u64> {
         burst.get(&id).ok().map(|version| *version)
+    }
+
+    #[inline]
+    fn update(burst: &&Store<u64>, id: EntityId) -> bool {
+        <Store<u64> as Map>::update(burst, id)
+    }
+
+    fn remove(burst: &&Store<u64>, id: EntityId) -> bool {
+        <Store<u64> as Map>::remove(burst, id)
+    }
+}
+
+/// The same, with ids that come from elsewhere.
+#[derive(Default)]
+pub(super) struct Foreign(Store<u64>);
+
+impl Map for Foreign {
+    const NAME: &'static str = "snapcell Store, ids from elsewhere";
+    type Burst<'a> = &'a Store<u64>;
+
+    fn burst(&self) -> &Store<u64> {
+        &self.0
+    }
+
+    #[inline]
+    fn insert(burst: &&Store<u64>, id: EntityId) -> bool {
+        <Store<u64> as Map>::insert(burst, id)
+    }
+
+    #[inline]
+    fn read(burst: &&Store<u64>, id: EntityId) -> Option<u64> {
+        <Store<u64> as Map>::read(burst, id)
     }
 
     #[inline]
@@ -228,8 +274,8 @@ pub(super) trait Grouped: Send + Sync + 'static {
 
     /// Nothing.
     fn new() -> Self;
-    /// A new counter, in this group.
-    fn insert(&self, id: EntityId, group: u64);
+    /// A new counter, in this group, with this id unless it makes the ids itself. Its id.
+    fn begin(&self, id: EntityId, group: u64) -> EntityId;
     fn read(&self, id: EntityId) -> Option<u64>;
     /// Replaces a value. Whether there is one.
     fn update(&self, id: EntityId, f: impl Fn(u64) -> u64) -> bool;
@@ -256,9 +302,8 @@ impl Grouped for Indexed {
         Indexed { store, by_group }
     }
 
-    fn insert(&self, id: EntityId, group: u64) {
-        let inserted = self.store.insert_with(id, group << GROUP);
-        inserted.expect("the ids differ");
+    fn begin(&self, _: EntityId, group: u64) -> EntityId {
+        self.store.insert(group << GROUP)
     }
 
     fn read(&self, id: EntityId) -> Option<u64> {
@@ -286,9 +331,8 @@ impl Grouped for Unindexed {
         Unindexed(Store::new())
     }
 
-    fn insert(&self, id: EntityId, group: u64) {
-        let inserted = self.0.insert_with(id, group << GROUP);
-        inserted.expect("the ids differ");
+    fn begin(&self, _: EntityId, group: u64) -> EntityId {
+        self.0.insert(group << GROUP)
     }
 
     fn read(&self, id: EntityId) -> Option<u64> {
@@ -326,9 +370,10 @@ impl Grouped for Twice {
         }
     }
 
-    fn insert(&self, id: EntityId, group: u64) {
+    fn begin(&self, id: EntityId, group: u64) -> EntityId {
         self.counters.insert(id, group << GROUP);
         self.groups.entry(group).or_default().insert(id);
+        id
     }
 
     fn read(&self, id: EntityId) -> Option<u64> {
@@ -376,10 +421,11 @@ impl Grouped for Together {
         Together::default()
     }
 
-    fn insert(&self, id: EntityId, group: u64) {
+    fn begin(&self, id: EntityId, group: u64) -> EntityId {
         let mut both = self.lock();
         both.0.insert(id, group << GROUP);
         both.1.entry(group).or_default().insert(id);
+        id
     }
 
     fn read(&self, id: EntityId) -> Option<u64> {

@@ -70,15 +70,14 @@ pub(super) fn case(plan: &Plan, stocks: &Stocks, change: Change, threads: usize)
 struct Setting {
     size: usize,
     change: Change,
-    /// Who is updated, for each thread.
-    drawn: Vec<Vec<EntityId>>,
+    /// Who is updated, by number, for each thread.
+    drawn: Vec<Vec<u32>>,
 }
 
-fn draw(size: usize, seed: usize) -> Vec<EntityId> {
+fn draw(size: usize, seed: usize) -> Vec<u32> {
     const NUMBER: usize = 1 << 16;
-    let ids: Vec<_> = ids(size).collect();
     let mut random = fastrand::Rng::with_seed(seed as u64 + 2);
-    (0..NUMBER).map(|_| ids[random.usize(..size)]).collect()
+    (0..NUMBER).map(|_| random.u32(..size as u32)).collect()
 }
 
 fn groups(size: usize) -> u64 {
@@ -99,16 +98,16 @@ fn contender<M: Grouped>(stock: &Stock<M>, setting: &Rc<Setting>) -> Contender {
                 drawn: drawn.collect(),
             };
             let mut books = new::<M>(size);
-            books.updates = run(&books.map, &setting, Duration::ZERO)?.0;
-            add_up(&books, size)?;
-            is_found(&books.map, size)
+            books.updates = run(&books, &setting, Duration::ZERO)?.0;
+            add_up(&books)?;
+            is_found(&books)
         }),
         measure: Box::new(move |slice| {
             let mut stock = stock.0.borrow_mut();
             let books = stock.get_or_insert_with(|| new(measured.size));
-            let (updates, elapsed) = run(&books.map, &measured, slice)?;
+            let (updates, elapsed) = run(books, &measured, slice)?;
             books.updates += updates;
-            add_up(books, measured.size)?;
+            add_up(books)?;
             Ok(vec![updates as f64 * 1e3 / elapsed.as_nanos() as f64])
         }),
     }
@@ -116,17 +115,17 @@ fn contender<M: Grouped>(stock: &Stock<M>, setting: &Rc<Setting>) -> Contender {
 
 fn new<M: Grouped>(size: usize) -> Books<M> {
     let map = M::new();
-    for (id, group) in ids(size).zip((0..groups(size)).cycle()) {
-        map.insert(id, group);
-    }
-    Books { map, updates: 0 }
+    let counters = ids(size).zip((0..groups(size)).cycle());
+    let ids = counters.map(|(id, group)| map.begin(id, group)).collect();
+    let updates = 0;
+    Books { map, ids, updates }
 }
 
 /// Whether each update was counted.
-fn add_up<M: Grouped>(books: &Books<M>, size: usize) -> Result<(), String> {
-    let read = |id| books.map.read(id);
+fn add_up<M: Grouped>(books: &Books<M>) -> Result<(), String> {
     let count = |value: u64| value & ((1 << GROUP) - 1);
-    let total = ids(size).map(|id| read(id).map(count)).sum::<Option<u64>>();
+    let counts = books.ids.iter().map(|id| books.map.read(*id).map(count));
+    let total = counts.sum::<Option<u64>>();
     match total {
         Some(total) if total == books.updates => Ok(()),
         _ => Err(format!("{} updates left {total:?}", books.updates)),
@@ -134,16 +133,17 @@ fn add_up<M: Grouped>(books: &Books<M>, size: usize) -> Result<(), String> {
 }
 
 /// Whether each is found in its group, and nothing else is.
-fn is_found<M: Grouped>(map: &M, size: usize) -> Result<(), String> {
+fn is_found<M: Grouped>(books: &Books<M>) -> Result<(), String> {
+    let (map, size) = (&books.map, books.ids.len());
     let mut numbers = vec![0; groups(size) as usize];
-    for id in ids(size) {
+    for &id in &books.ids {
         let group = map.read(id).ok_or("an entity is gone")? >> GROUP;
         numbers[group as usize] += 1;
         if !map.find(group, id).1 {
             return Err(format!("{id} is not found in its group"));
         }
     }
-    for (id, (group, number)) in ids(size).zip((0..).zip(numbers)) {
+    for (&id, (group, number)) in books.ids.iter().zip((0..).zip(numbers)) {
         let found = map.find(group, id).0;
         if found != number {
             return Err(format!("{found} are found in a group of {number}"));
@@ -153,11 +153,17 @@ fn is_found<M: Grouped>(map: &M, size: usize) -> Result<(), String> {
 }
 
 /// Has each thread update until the slice of time is over, and a burst in any case.
-fn run<M: Grouped>(map: &M, setting: &Setting, slice: Duration) -> Result<(u64, Duration), String> {
-    let workers = setting
-        .drawn
+fn run<M: Grouped>(
+    books: &Books<M>,
+    setting: &Setting,
+    slice: Duration,
+) -> Result<(u64, Duration), String> {
+    let id = |number: &u32| books.ids[*number as usize];
+    let drawn = setting.drawn.iter();
+    let drawn: Vec<Vec<_>> = drawn.map(|drawn| drawn.iter().map(id).collect()).collect();
+    let workers = drawn
         .iter()
-        .map(|drawn| move |gate: &Gate| go(map, setting, drawn, gate));
+        .map(|drawn| move |gate: &Gate| go(&books.map, setting, drawn, gate));
     let (done, elapsed) = together(slice, workers.collect());
     let done = done.into_iter().sum::<Option<u64>>();
     Ok((done.ok_or("an entity was not there")?, elapsed))

@@ -1,13 +1,13 @@
 //! How much memory an entity takes.
 
-use super::maps::{Dash, Grouped, Indexed, Locked, Map, Papaya, Scc};
-use super::{Books, QUESTION, REFERENCE, ids};
+use super::maps::{Dash, Foreign, Grouped, Indexed, Locked, Map, Papaya, Scc};
+use super::{Books, QUESTION, REFERENCE, fill, ids};
 use crate::memory;
 use crate::process;
 use crate::results::Case;
 use crate::runner::{self, Contender, Plan, Sample};
 use crate::table;
-use snapcell::Store;
+use snapcell::{EntityId, Store};
 
 /// Weighs so many.
 type Weigh = fn(u64) -> Result<Sample, String>;
@@ -15,6 +15,7 @@ type Weigh = fn(u64) -> Result<Sample, String>;
 /// Who takes part.
 const CONTENDERS: &[(&str, Weigh)] = &[
     ("snapcell Store", weigh::<Store<u64>>),
+    ("snapcell Store, ids from elsewhere", weigh::<Foreign>),
     ("snapcell Store, one index", weigh_indexed),
     ("DashMap", weigh::<Dash>),
     ("scc HashMap", weigh::<Scc>),
@@ -58,25 +59,36 @@ fn weigh<M: Map>(many: u64) -> Result<Sample, String> {
     let size = many as usize;
     // What the first one brings along for all.
     drop(Books::<M>::new(1));
-    let (sample, books) = memory::grown(many, || Books::<M>::new(size))?;
-    books.add_up(size)?;
+    let mut ids = room(size);
+    let mut places = ids.iter_mut();
+    let tell = |id| *places.next().expect("there is room for each") = id;
+    let (sample, map) = memory::grown(many, || fill::<M>(size, tell))?;
+    let updates = 0;
+    Books { map, ids, updates }.add_up()?;
     Ok(sample)
+}
+
+/// Room for ids, which is there before anything is weighed.
+fn room(size: usize) -> Vec<EntityId> {
+    ids(size).collect()
 }
 
 /// As many groups as elsewhere.
 fn weigh_indexed(many: u64) -> Result<Sample, String> {
     let groups = many.div_ceil(64);
-    let fill = |size: u64| {
+    let fill = |room: &mut [EntityId]| {
         let map = Indexed::new();
-        for (id, at) in ids(size as usize).zip(0..) {
-            map.insert(id, at % groups);
+        let size = room.len();
+        for ((id, at), place) in ids(size).zip(0..).zip(room) {
+            *place = map.begin(id, at % groups);
         }
         map
     };
-    drop(fill(1));
-    let (sample, map) = memory::grown(many, || fill(many))?;
-    let is_right = |(id, at)| map.find(at % groups, id).1;
-    match ids(many as usize).zip(0..many).all(is_right) {
+    drop(fill(&mut room(1)));
+    let mut ids = room(many as usize);
+    let (sample, map) = memory::grown(many, || fill(&mut ids))?;
+    let is_right = |(id, at): (EntityId, u64)| map.find(at % groups, id).1;
+    match ids.iter().copied().zip(0..many).all(is_right) {
         true => Ok(sample),
         false => Err("an entity is not in its group".to_owned()),
     }

@@ -1,7 +1,7 @@
 //! Reads and updates by id.
 
 use super::maps::Map;
-use super::{Books, CHECKED, OPERATIONS, REFERENCE, Stock, Stocks, ids, name};
+use super::{Books, CHECKED, OPERATIONS, REFERENCE, Stock, Stocks, name};
 use crate::results::Case;
 use crate::runner::{self, Contender, Gate, Plan, together};
 use crate::stores::BURST;
@@ -21,7 +21,10 @@ pub(super) fn case(plan: &Plan, stocks: &Stocks, reads: u8, threads: usize) -> C
         _ => format!("{reads} % reads"),
     };
     let work = Rc::new(Work::new(stocks.size, reads, threads));
-    let mut contenders = vec![contender(&stocks.store, &work)];
+    let mut contenders = vec![
+        contender(&stocks.store, &work),
+        contender(&stocks.foreign, &work),
+    ];
     if reads == 100 {
         contenders.push(contender(&stocks.taken, &work));
     }
@@ -35,29 +38,39 @@ pub(super) fn case(plan: &Plan, stocks: &Stocks, reads: u8, threads: usize) -> C
     runner::measure(plan, name, OPERATIONS, REFERENCE, contenders)
 }
 
-/// What is done once.
+/// What is done once, to an entity by its id, or in the plan by its number.
 #[derive(Clone, Copy)]
-struct Operation {
-    id: EntityId,
+struct Operation<I> {
+    id: I,
     is_read: bool,
 }
 
 /// What each thread is to do.
 pub(super) struct Work {
     size: usize,
-    checked: Vec<Vec<Operation>>,
-    measured: Vec<Vec<Operation>>,
+    checked: Vec<Vec<Operation<u32>>>,
+    measured: Vec<Vec<Operation<u32>>>,
+}
+
+/// The same, by id.
+fn by_id(plan: &[Vec<Operation<u32>>], ids: &[EntityId]) -> Vec<Vec<Operation<EntityId>>> {
+    let operation = |planned: &Operation<u32>| Operation {
+        id: ids[planned.id as usize],
+        is_read: planned.is_read,
+    };
+    plan.iter()
+        .map(|plan| plan.iter().map(operation).collect())
+        .collect()
 }
 
 impl Work {
     fn new(size: usize, reads: u8, threads: usize) -> Self {
         let draw = |size: usize| -> Vec<_> {
-            let ids: Vec<_> = ids(size).collect();
             let number = (2 * size).next_power_of_two().clamp(LEAST, MOST);
             let operations = |seed| -> Vec<_> {
                 let mut random = fastrand::Rng::with_seed(seed as u64 + 2);
                 let operation = |_| Operation {
-                    id: ids[random.usize(..size)],
+                    id: random.u32(..size as u32),
                     is_read: random.u8(..100) < reads,
                 };
                 (0..number).map(operation).collect()
@@ -80,17 +93,19 @@ fn contender<M: Map>(stock: &Stock<M>, work: &Rc<Work>) -> Contender {
         check: Box::new(move || {
             let size = checked.size.min(CHECKED);
             let mut books = Books::<M>::new(size);
-            books.updates = run(&books.map, &checked.checked, Duration::ZERO)?.0.updates;
-            books.add_up(size)?;
-            ends(&books.map, size)
+            let operations = by_id(&checked.checked, &books.ids);
+            books.updates = run(&books.map, &operations, Duration::ZERO)?.0.updates;
+            books.add_up()?;
+            ends(&books)
         }),
         measure: Box::new(move |slice| {
             let mut stock = stock.0.borrow_mut();
             let books = stock.get_or_insert_with(|| Books::new(measured.size));
-            let (done, elapsed) = run(&books.map, &measured.measured, slice)?;
+            let operations = by_id(&measured.measured, &books.ids);
+            let (done, elapsed) = run(&books.map, &operations, slice)?;
             if done.updates > 0 {
                 books.updates += done.updates;
-                books.add_up(measured.size)?;
+                books.add_up()?;
             }
             Ok(vec![
                 done.operations as f64 * 1e3 / elapsed.as_nanos() as f64,
@@ -100,9 +115,9 @@ fn contender<M: Map>(stock: &Stock<M>, work: &Rc<Work>) -> Contender {
 }
 
 /// Checks that an id is taken once, and that what is removed is gone.
-fn ends<M: Map>(map: &M, size: usize) -> Result<(), String> {
-    let burst = map.burst();
-    for (at, id) in ids(size).enumerate() {
+fn ends<M: Map>(books: &Books<M>) -> Result<(), String> {
+    let burst = books.map.burst();
+    for (at, id) in books.ids.iter().copied().enumerate() {
         let is_gone = at % 2 == 0 && M::remove(&burst, id);
         if M::read(&burst, id).is_some() == is_gone || M::update(&burst, id) == is_gone {
             return Err(format!("{id} is there, or is not"));
@@ -126,7 +141,7 @@ struct Done {
 /// case.
 fn run<M: Map>(
     map: &M,
-    operations: &[Vec<Operation>],
+    operations: &[Vec<Operation<EntityId>>],
     slice: Duration,
 ) -> Result<(Done, Duration), String> {
     let workers = operations
@@ -145,7 +160,7 @@ fn run<M: Map>(
     }
 }
 
-fn go<M: Map>(map: &M, operations: &[Operation], gate: &Gate) -> Done {
+fn go<M: Map>(map: &M, operations: &[Operation<EntityId>], gate: &Gate) -> Done {
     let mut done = Done::default();
     gate.pass();
     for burst in operations.chunks(BURST).cycle() {
