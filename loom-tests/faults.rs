@@ -122,6 +122,7 @@ const OF_STORE: &[&Model] = &[
     &crate::arena::a_handle_against_the_end::MODEL,
     &crate::arena::the_arena_goes_first::MODEL,
     &crate::store::an_update_against_a_removal::MODEL,
+    &crate::store::an_id_comes_again::MODEL,
     &crate::store::a_birth_against_one_that_is_given_up::MODEL,
     &crate::store::two_get_a_key::MODEL,
     &crate::store::a_key_changes_under_a_look::MODEL,

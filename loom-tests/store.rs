@@ -51,6 +51,31 @@ model! {
 }
 
 model! {
+    /// An entity that its id leads to is removed, and somebody inserts one with the same id.
+    /// Invariant: who has inserted it finds it, though the place of the first may not be empty yet.
+    an_id_comes_again {
+        bound: Some(2),
+        kills: [StayInArena],
+        outcomes: ["taken", "1"],
+    }
+    |world| {
+        let store = Store::new();
+        let id = store.insert(world.value(0));
+        let other = {
+            let store = store.clone();
+            spawn(move || drop(store.remove(&id).expect("nobody else removes it")))
+        };
+        let inserted = store.insert_with(id, world.value(1));
+        let seen = match inserted {
+            Ok(_) => at(&store, &id),
+            Err(_) => "taken".to_owned(),
+        };
+        other.join().unwrap();
+        seen
+    }
+}
+
+model! {
     /// One gives birth to an entity and gives up, another one gives birth to one of the same id.
     /// Invariant: who succeeds is found afterwards.
     a_birth_against_one_that_is_given_up {

@@ -344,3 +344,46 @@ fn an_operation_that_holds_its_engine_is_gone_after_a_shut_down() {
         assert!(lives.upgrade().is_none());
     }
 }
+
+/// Whoever serves calls destructors as well, between two closures, and nobody else goes on meanwhile.
+#[test]
+fn what_is_awaited_by_a_destructor_of_who_serves_is_run_by_the_poll() {
+    struct Awaits(Option<Changed>, Sender<bool>);
+    impl Drop for Awaits {
+        fn drop(&mut self) {
+            let ticket = self.0.take().unwrap();
+            assert!(!ticket.is_done(), "it hasn't begun");
+            self.1.send(pollster::block_on(ticket).is_ok()).unwrap();
+        }
+    }
+    for workers in [0, 1] {
+        let engine = Engine::builder().workers(workers).build();
+        let (first, other) = (Entity::new(0_u64), Entity::new(0_u64));
+        let (sender, told) = channel();
+        // So that no worker is faster.
+        let gate = Arc::new(Mutex::new(()));
+        let closed = gate.lock().unwrap();
+        let opened = Arc::clone(&gate);
+        let begins = Operation::update(&first, move |n| {
+            drop(opened.lock().unwrap());
+            n + 1
+        });
+        drop(engine.submit(begins).unwrap());
+        let later = engine.submit(Operation::update(&other, |n| n + 1)).unwrap();
+        let awaits = Awaits(Some(later), sender);
+        let ends = Operation::update(&first, move |n| {
+            let _ = &awaits;
+            n + 1
+        });
+        // Nobody keeps it, so it ends where it is run.
+        drop(engine.submit(ends.priority(Priority::CRITICAL)).unwrap());
+        drop(closed);
+        if workers == 0 {
+            engine.serve();
+        }
+        assert!(told.recv().unwrap());
+        assert_eq!(*other.snapshot(), 1);
+        engine.shut_down(ShutDown::Finish, None).unwrap();
+        conserved(&engine);
+    }
+}

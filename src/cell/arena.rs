@@ -120,3 +120,77 @@ impl<T: Send + Sync + 'static> ArenaParts<T> {
         (self.0.len(), self.0.each(|name, _| name))
     }
 }
+
+#[cfg(all(test, not(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle))))]
+mod tests {
+    use super::ArenaParts;
+    use crate::cell::reclaim;
+
+    const HIGH: u128 = 7 << 64;
+
+    /// An id may come from anywhere, and say anything.
+    #[test]
+    fn nothing_has_half_a_name() {
+        let arena = ArenaParts::default();
+        let number = arena.begin(HIGH | 1, "here");
+        assert_eq!(arena.read(number, HIGH, |value| *value), None);
+        assert!(arena.unname(number, HIGH | 1));
+        reclaim();
+        for name in [0, 1, HIGH, HIGH | 1] {
+            assert_eq!(arena.read(number, name, |value| *value), None);
+            assert!(arena.handle(number, name).is_none() && !arena.unname(number, name));
+        }
+        assert_eq!(arena.names(), (0, vec![]));
+    }
+
+    #[test]
+    fn no_number_is_too_large() {
+        let arena = ArenaParts::<u8>::default();
+        for number in [
+            0,
+            1,
+            63,
+            64,
+            1 << 31,
+            u32::MAX - 64,
+            u32::MAX - 63,
+            u32::MAX,
+        ] {
+            assert!(arena.read(number, 1, |value| *value).is_none());
+            assert!(!arena.unname(number, 1));
+        }
+    }
+
+    #[test]
+    fn entries_are_used_again() {
+        let arena = ArenaParts::default();
+        let mut most = 0;
+        for name in 1..10_000 {
+            let number = arena.begin(name, name);
+            most = most.max(number);
+            assert_eq!(arena.read(number, name, |value| *value), Some(name));
+            assert!(arena.unname(number, name));
+        }
+        assert!(most < 5_000, "{most}");
+    }
+
+    #[test]
+    fn an_entity_outlives_its_name_and_its_arena() {
+        let arena = ArenaParts::default();
+        let kept: Vec<_> = (1..1_000_u128)
+            .map(|name| {
+                let number = arena.begin(name, name);
+                let entity = arena.handle(number, name).expect("it is there");
+                assert!(name % 2 == 0 || arena.unname(number, name));
+                entity
+            })
+            .collect();
+        assert_eq!(arena.names().0, 499);
+        drop(arena);
+        reclaim();
+        for (entity, name) in kept.iter().zip(1..) {
+            entity.update(|value| value + 1);
+            assert_eq!(*entity.snapshot(), name + 1);
+        }
+    }
+}

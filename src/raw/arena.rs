@@ -35,7 +35,7 @@ use crate::sync::fault::{Fault, planted};
 use crate::sync::orderings::site;
 use crate::sync::queue::Queue;
 use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Life};
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop, MaybeUninit};
@@ -87,7 +87,8 @@ struct Tenant<T: Send + Sync + 'static, X> {
 
 #[cfg(not(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle)))]
 const _: () = assert!(
-    size_of::<Entry<u64, u64>>() == 48 && !mem::needs_drop::<Entry<u64, u64>>(),
+    size_of::<Entry<u64, u64>>() == 16 + 4 * size_of::<usize>()
+        && !mem::needs_drop::<Entry<u64, u64>>(),
     "an entry is a name, a block, and where it belongs"
 );
 
@@ -132,10 +133,12 @@ impl<T: Send + Sync + 'static, X> Entry<T, X> {
         self.tenant().cast()
     }
 
-    /// Whether it has this name. Only to be believed under a guard.
+    /// Whether it has this name, which may be anybody's idea. Only to be believed under a guard.
     #[inline]
     fn is_named(&self, [low, high]: [u64; 2]) -> bool {
-        self.low.load(site::NAME_LOAD) == low && self.high.load(site::NAME_HIGH_LOAD) == high
+        low != NONE
+            && self.low.load(site::NAME_LOAD) == low
+            && self.high.load(site::NAME_HIGH_LOAD) == high
     }
 
     /// The handle that the entry owns, for those who look.
@@ -183,7 +186,7 @@ fn halves(name: u128) -> [u64; 2] {
     [name as u64, (name >> 64) as u64]
 }
 
-impl<T: Send + Sync + 'static, X> Arena<T, X> {
+impl<T: Send + Sync + 'static, X: Send + Sync> Arena<T, X> {
     pub(crate) fn new() -> Self {
         Arena(Arc::new(Rows {
             rows: [const { ptr::null_mut() }; ROWS].map(AtomicPtr::new),
@@ -198,7 +201,7 @@ impl<T: Send + Sync + 'static, X> Arena<T, X> {
         self.0.named.load(site::GAUGE_LOAD)
     }
 
-    /// An entry for a block, unless all numbers are taken.
+    /// An entry for a block, unless all numbers are taken, or there is no memory for another row.
     pub(crate) fn take(&self) -> Option<Vacancy<'_, T, X>> {
         let number = self.0.free.pop().or_else(|| self.0.need_fresh())?;
         Some(Vacancy {
@@ -298,13 +301,16 @@ impl<T: Send + Sync + 'static, X> Arena<T, X> {
         wrap: fn(Handle<T, X>) -> H,
         mut each: impl FnMut(u128, H) -> R,
     ) -> Vec<R> {
-        let mut all = Vec::with_capacity(self.len());
         let taken = self.0.fresh.load(site::GAUGE_LOAD).min(MOST);
+        let mut all = Vec::with_capacity(self.len().min(taken));
         for number in 0..taken {
             // Those that were taken a moment ago may have no row yet.
             let Some(entry) = self.0.entry(number as u32) else {
                 continue;
             };
+            if entry.low.load(site::GAUGE_LOAD) == NONE {
+                continue;
+            }
             let found = {
                 let _guard = Reclaimer::pin();
                 let low = entry.low.load(site::NAME_LOAD);
@@ -331,6 +337,9 @@ impl<T: Send + Sync + 'static, X> Rows<T, X> {
     /// The entry of a number, if there is such a row.
     #[inline]
     fn entry(&self, number: u32) -> Option<&Entry<T, X>> {
+        if number as usize >= MOST {
+            return None;
+        }
         let (row, at) = spot(number);
         let first = NonNull::new(self.rows.get(row)?.load_set_once(site::ROW_LOAD))?;
         // SAFETY: `at` is less than the length of the row.
@@ -351,19 +360,20 @@ impl<T: Send + Sync + 'static, X> Rows<T, X> {
         }
         let row = spot(number as u32).0;
         if self.rows[row].load_set_once(site::ROW_LOAD).is_null() {
-            self.make(row);
+            // Where there is no memory for so many, the number is lost.
+            self.make(row)?;
         }
         Some(number as u32)
     }
 
-    /// Makes a row, unless somebody is faster.
+    /// Makes a row, unless somebody is faster, or there is no memory.
     #[cold]
-    fn make(&self, row: usize) {
-        let layout = Self::layout(row);
+    fn make(&self, row: usize) -> Option<()> {
+        let layout = Self::layout(row)?;
         // SAFETY: an entry has a size.
         let first = unsafe { alloc_zeroed(layout) }.cast::<Entry<T, X>>();
         if first.is_null() {
-            handle_alloc_error(layout);
+            return None;
         }
         if MODEL {
             for at in 0..FIRST << row {
@@ -378,13 +388,11 @@ impl<T: Send + Sync + 'static, X> Rows<T, X> {
             // SAFETY: it was made just now, and not published.
             unsafe { Self::end(first, row) };
         }
+        Some(())
     }
 
-    fn layout(row: usize) -> Layout {
-        match Layout::array::<Entry<T, X>>(FIRST << row) {
-            Ok(layout) => layout,
-            Err(_) => panic!("a store has more entities than there is room for"),
-        }
+    fn layout(row: usize) -> Option<Layout> {
+        Layout::array::<Entry<T, X>>(FIRST << row).ok()
     }
 
     /// # Safety
@@ -398,8 +406,10 @@ impl<T: Send + Sync + 'static, X> Rows<T, X> {
                 unsafe { entry.read() }.made.end();
             }
         }
-        // SAFETY: (1) it was allocated with this layout.
-        unsafe { dealloc(first.cast(), Self::layout(row)) };
+        if let Some(layout) = Self::layout(row) {
+            // SAFETY: (1) it was allocated with this layout.
+            unsafe { dealloc(first.cast(), layout) };
+        }
     }
 
     /// The number of an entry.
@@ -478,8 +488,9 @@ impl<T: Send + Sync + 'static, X> Vacancy<'_, T, X> {
         // SAFETY: (1) as above.
         mem::forget(unsafe { Handle::new_at(entry.block(), first, extra) });
         entry.high.store(high, site::NAME_HIGH_SET);
-        entry.low.store(low, site::NAME_SET);
+        // Before the name, which somebody may take at once.
         rows.named.fetch_add(1, site::GAUGE_ADD);
+        entry.low.store(low, site::NAME_SET);
         mem::forget(self);
     }
 }

@@ -240,20 +240,23 @@ impl<T: Send + Sync + 'static, X> Block<T, X> {
     #[inline(always)]
     unsafe fn end(block: NonNull<Self>) -> Last<T> {
         // SAFETY: (1), (2): the block is ours, whole, and not used as such any more.
-        let Block {
-            handles,
-            head,
-            extra,
-            ..
-        } = unsafe { block.read() };
+        let whole = unsafe { block.read() };
+        #[cfg(feature = "store")]
+        let is_in_arena = whole.handles.load(site::TRANSACTED_LOAD) & IN_ARENA != 0;
+        #[cfg(not(feature = "store"))]
+        let is_in_arena = false;
+        let Block { head, extra, .. } = whole;
         // SAFETY: (1), (2): nobody uses the head from now on; (3).
         let held = unsafe { head.take() };
-        if handles.load(site::TRANSACTED_LOAD) & IN_ARENA == 0 {
+        if is_in_arena {
+            // SAFETY: (1), (2): it was made in an arena, and nothing lives in it.
+            #[cfg(feature = "store")]
+            unsafe {
+                give_back(block);
+            }
+        } else {
             // SAFETY: (1), (2): it came from the pool with this layout, and nothing lives in it.
             unsafe { pool::give(block.cast(), Self::LAYOUT) };
-        } else {
-            // SAFETY: (1), (2): it was made in an arena, and nothing lives in it.
-            unsafe { give_back(block) };
         }
         let extra = extra.load(site::EXTRA_TAKE);
         if !extra.is_null() {

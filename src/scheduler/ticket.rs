@@ -235,7 +235,11 @@ impl<O: 'static, F: 'static> Future for Ticket<O, F> {
             let engine = self.engine();
             if let Some(engine) = &engine {
                 match current::around(self.work.targets()) {
-                    Around::Inside(_) => drop(engine.run_instead(&self.erased())),
+                    Around::Inside(_) => _ = engine.run_instead(&self.erased()),
+                    // In a destructor, between two closures.
+                    Around::Nothing if current::is_serving() => {
+                        _ = engine.run_instead(&self.erased());
+                    }
                     _ => engine.serve_without_threads(),
                 }
             }

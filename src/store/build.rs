@@ -28,7 +28,7 @@ use std::sync::Arc;
 const LOOKS: usize = 64;
 
 /// What was there at one moment, which may be over.
-pub(super) type Known<T> = HashMap<EntityId, Version<T>, Hashing>;
+pub(super) type Known<T> = HashMap<EntityId, (Node<T>, Version<T>), Hashing>;
 
 /// All that is below an entity. See [`Forest::tree`](super::Forest::tree).
 pub(super) fn build<T: Children + Send + Sync + 'static>(
@@ -85,8 +85,9 @@ pub(super) fn look<T: Send + Sync + 'static>(
     known: &Known<T>,
     id: EntityId,
 ) -> Option<(Node<T>, Version<T>, bool)> {
-    if let Some(version) = known.get(&id) {
-        return Some((store.nodes.get(&id)?, version.clone(), true));
+    // With the node that it was found at: there may be another one by now.
+    if let Some((node, version)) = known.get(&id) {
+        return Some((node.clone(), version.clone(), true));
     }
     let both = |node: &Node<T>| (node.clone(), node.snapshot());
     let (node, snapshot) = store.nodes.look(&id, both)?;
@@ -183,8 +184,9 @@ impl<T: Children + Send + Sync + 'static> Walk<T> {
     fn now(self) -> Known<T> {
         let seen = self.seen.into_iter().flatten();
         let (ids, nodes): (Vec<_>, Vec<_>) = seen.map(|seen| (seen.id, seen.node)).unzip();
-        let now = ids.into_iter().zip(snapshot_of(&nodes[..]).into_inner());
-        let live = now.filter_map(|(id, now)| Version::new(id, now));
-        live.map(|now| (now.id(), now)).collect()
+        let now = snapshot_of(&nodes[..]).into_inner();
+        let now = ids.into_iter().zip(nodes).zip(now);
+        let live = now.filter_map(|((id, node), now)| Some((id, (node, Version::new(id, now)?))));
+        live.collect()
     }
 }

@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 use super::directory::Directory;
-use super::id::EntityId;
 use super::index::{Follow, Index, Key};
 use super::standing::Standing;
 use super::version::Template;
@@ -22,15 +21,6 @@ pub enum IdKind {
     Ordered,
     /// [`EntityId::random`]: nobody can guess them.
     Random,
-}
-
-impl IdKind {
-    pub(super) fn make(self) -> EntityId {
-        match self {
-            IdKind::Ordered => EntityId::new(),
-            IdKind::Random => EntityId::random(),
-        }
-    }
 }
 
 /// A store in the making.

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 /// A value that names children.
 ///
-/// It names the same children, in the same order, whenever it is asked.
+/// It names the same children, in the same order, whenever it is asked. It may be asked on any thread: where the
+/// feature `rayon` is there, a large tree is looked at by several, and whoever builds it waits for them. So it must not
+/// take a lock that the builder holds.
 ///
 /// # Examples
 /// ```

@@ -103,6 +103,14 @@ impl<T: Send + Sync + 'static> Birth<T> {
 }
 
 impl<T: Send + Sync + 'static> Inner<T> {
+    /// A new id of an entity that is to be on the map.
+    pub(super) fn make_id(&self) -> EntityId {
+        match self.ids {
+            IdKind::Ordered => self.nodes.unplaced(),
+            IdKind::Random => EntityId::random(),
+        }
+    }
+
     /// A new entity in a place that its id names. Gives the value back if it is to be on the map.
     pub(super) fn insert_placed(self: &Arc<Self>, value: T) -> Result<EntityId, T> {
         if self.ids != IdKind::Ordered {

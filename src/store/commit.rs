@@ -9,7 +9,7 @@ use super::error::{StoreError, StoreRefusal, Unknown};
 use super::id::EntityId;
 use super::index::Step;
 use super::version::{Node, Slot, Version};
-use crate::cell::{Backoff, Changes, Snapshot, transaction, try_transaction};
+use crate::cell::{Backoff, Changes, Retry, Snapshot, UpdateError, transaction, try_transaction};
 use crate::stamp::Stamp;
 use crate::sync::fault::{Fault, planted};
 
@@ -20,6 +20,45 @@ impl<T: Send + Sync + 'static> Inner<T> {
         self.indexes.iter().any(|index| index.is_moved(old, new))
     }
 
+    /// Replaces the value of the entity at an id by what `f` makes of it.
+    #[inline]
+    pub(super) fn update_at<F: From<Unknown>>(
+        &self,
+        id: &EntityId,
+        mut f: impl FnMut(&T) -> Result<T, F>,
+    ) -> Result<Stamp, F> {
+        let Some(node) = self.nodes.in_arena(id) else {
+            let updated = self.nodes.look(id, |node| self.update(*id, node, f));
+            return updated.unwrap_or_else(|| Err(F::from(Unknown(*id))));
+        };
+        match self.update_once(*id, &node, Retry::at_most(0), &mut f) {
+            Ok(stamp) => Ok(stamp),
+            Err(Left::Refused(refusal)) => Err(refusal),
+            // The rest by a handle, since the guard would be in everybody's way for as long as it takes.
+            Err(left) => {
+                let kept = Node::clone(&node);
+                drop(node);
+                self.go_on(*id, &kept, &left, f)
+            }
+        }
+    }
+
+    /// What is left of an update after an attempt.
+    #[cold]
+    #[inline(never)]
+    fn go_on<F: From<Unknown>>(
+        &self,
+        id: EntityId,
+        node: &Node<T>,
+        left: &Left<F>,
+        f: impl FnMut(&T) -> Result<T, F>,
+    ) -> Result<Stamp, F> {
+        match left {
+            Left::Moved => self.update_moved(id, node, f),
+            _ => self.update(id, node, f),
+        }
+    }
+
     /// Replaces the value at a node by what `f` makes of it.
     #[inline]
     pub(super) fn update<F: From<Unknown>>(
@@ -28,7 +67,23 @@ impl<T: Send + Sync + 'static> Inner<T> {
         node: &Node<T>,
         mut f: impl FnMut(&T) -> Result<T, F>,
     ) -> Result<Stamp, F> {
-        let updated = node.try_update(|slot| {
+        match self.update_once(id, node, Retry::unbounded(), &mut f) {
+            Ok(stamp) => Ok(stamp),
+            Err(Left::Refused(refusal)) => Err(refusal),
+            Err(left) => self.go_on(id, node, &left, f),
+        }
+    }
+
+    /// The same by so many attempts, where no key changes.
+    #[inline(always)]
+    fn update_once<F: From<Unknown>>(
+        &self,
+        id: EntityId,
+        node: &Node<T>,
+        retry: Retry,
+        f: &mut impl FnMut(&T) -> Result<T, F>,
+    ) -> Result<Stamp, Left<F>> {
+        let change = |slot: &Slot<T>| {
             let Slot::Live(old) = slot else {
                 return Err(Left::Refused(F::from(Unknown(id))));
             };
@@ -37,13 +92,11 @@ impl<T: Send + Sync + 'static> Inner<T> {
                 false => Ok(Some(Slot::Live(new))),
                 true => Err(Left::Moved),
             }
-        });
-        match updated {
+        };
+        match node.try_update_with(retry, change) {
             Ok(updated) => Ok(updated.stamp()),
-            Err(error) => match error.into_refusal() {
-                Left::Refused(refusal) => Err(refusal),
-                Left::Moved => self.update_moved(id, node, f),
-            },
+            Err(UpdateError::Exhausted { .. }) => Err(Left::Lost),
+            Err(error) => Err(error.into_refusal()),
         }
     }
 
@@ -176,6 +229,8 @@ enum Left<F> {
     Refused(F),
     /// Keys change as well.
     Moved,
+    /// Others were faster.
+    Lost,
 }
 
 /// Why a commit was not made.

@@ -92,7 +92,9 @@ impl<J, R> State<J, R> {
 impl<J: Send + 'static, R: Send + 'static> Crew<J, R> {
     /// `None`, if this thread would be alone.
     pub(super) fn new(work: impl Fn(J) -> R + Send + Sync + 'static) -> Option<Self> {
-        let others = rayon::current_num_threads() - 1;
+        // It panics where there are no threads to be had.
+        let threads = catch_unwind(rayon::current_num_threads).unwrap_or(1);
+        let others = threads.saturating_sub(1);
         if others == 0 {
             return None;
         }

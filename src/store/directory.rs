@@ -12,6 +12,7 @@
 use super::id::EntityId;
 use super::version::{Node, Slot, Template};
 use crate::cell::{EntityArena, Lent};
+use crate::sync::fault::{Fault, planted};
 use crate::sync::map::Map;
 
 /// See the header of this file.
@@ -49,9 +50,15 @@ impl<T: Send + Sync + 'static> Directory<T> {
         Ok(id)
     }
 
-    /// The entity at the place that the id names, if it is there.
+    /// A new id that begins with the time, of an entity that is to be on the map. Its place is one that there
+    /// hardly ever is.
+    pub(super) fn unplaced(&self) -> EntityId {
+        EntityId::at((fastrand::u32(..) | 1 << 31) ^ self.salt)
+    }
+
+    /// The entity at the place that the id names, under a guard, if it is there.
     #[inline(always)]
-    fn in_arena(&self, id: &EntityId) -> Option<Lent<'_, Node<T>>> {
+    pub(super) fn in_arena(&self, id: &EntityId) -> Option<Lent<'_, Node<T>>> {
         self.arena.find(id.place()? ^ self.salt, id.to_bits())
     }
 
@@ -85,12 +92,14 @@ impl<T: Send + Sync + 'static> Directory<T> {
 
     /// The entity at the place that the id names, unless it `is_dead`: then it is no more found there.
     fn alive_in_arena(&self, id: &EntityId, is_dead: impl Fn(&Node<T>) -> bool) -> Option<Node<T>> {
-        let node = self.in_arena(id)?;
-        if is_dead(&node) {
+        let alive = {
+            let node = self.in_arena(id)?;
+            (!is_dead(&node)).then(|| Node::clone(&node))
+        };
+        if alive.is_none() && !planted(Fault::StayInArena) {
             self.leave_arena(id);
-            return None;
         }
-        Some(Node::clone(&node))
+        alive
     }
 
     /// Puts an entity where there is none, or one that `is_dead`. Gives it back where there is another.
@@ -119,9 +128,9 @@ impl<T: Send + Sync + 'static> Directory<T> {
 
     /// Takes out the entity at an id, if it `is_it`.
     pub(super) fn remove_if(&self, id: &EntityId, is_it: impl Fn(&Node<T>) -> bool) -> bool {
-        match self.in_arena(id) {
-            Some(node) if is_it(&node) => self.leave_arena(id),
-            _ => self.others.remove_if(id, is_it),
+        match self.in_arena(id).is_some_and(|node| is_it(&node)) {
+            true => self.leave_arena(id),
+            false => self.others.remove_if(id, is_it),
         }
     }
 

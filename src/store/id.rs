@@ -51,7 +51,7 @@ impl EntityId {
     #[inline]
     pub(super) fn place(self) -> Option<u32> {
         let bits = self.to_bits();
-        (bits >> 76 & 0xf == 7).then_some(bits as u32)
+        (bits >> 76 & 0xf == 7 && bits >> 62 & 3 == 2).then_some(bits as u32)
     }
 
     /// A new id, of version 4: 122 random bits from the system, which nobody can guess.

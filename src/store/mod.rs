@@ -201,7 +201,7 @@ impl<T: Send + Sync + 'static> Store<T> {
             Err(value) => value,
         };
         loop {
-            match self.insert_with(self.0.ids.make(), value) {
+            match self.insert_with(self.0.make_id(), value) {
                 Ok(id) => return id,
                 // As good as impossible.
                 Err(taken) => value = taken.into_proposed(),
@@ -342,9 +342,7 @@ impl<T: Send + Sync + 'static> Store<T> {
         id: &EntityId,
         f: impl FnMut(&T) -> Result<T, F>,
     ) -> Result<Stamp, F> {
-        let update = |node: &Node<T>| self.0.update(*id, node, f);
-        let updated = self.0.nodes.look(id, update);
-        updated.unwrap_or_else(|| Err(F::from(Unknown(*id))))
+        self.0.update_at(id, f)
     }
 
     /// Replaces the value of an entity if it still has the stamp `expected`.

@@ -189,7 +189,7 @@ impl<'t, 'e, T: Send + Sync + 'static> Within<'t, 'e, T> {
     pub fn insert(&self, value: T) -> Result<EntityId, Restart> {
         let mut value = value;
         loop {
-            match self.insert_with(self.inner().ids.make(), value)? {
+            match self.insert_with(self.inner().make_id(), value)? {
                 Ok(id) => return Ok(id),
                 // As good as impossible.
                 Err(taken) => value = taken,

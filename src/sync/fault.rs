@@ -20,6 +20,8 @@ pub enum Fault {
     UnnameAtOnce,
     /// Two may take the name from one entry.
     UnnameTwice,
+    /// An id is put on the map while it leads to an entity that was removed.
+    StayInArena,
     /// A replaced node dies at once, whoever looks at it.
     FreeAtOnce,
     /// A guard does not pin.
@@ -174,6 +176,7 @@ impl Fault {
         Fault::NoGate,
         Fault::UnnameAtOnce,
         Fault::UnnameTwice,
+        Fault::StayInArena,
         Fault::FreeAtOnce,
         Fault::ReadAfterUnpin,
         Fault::SuccessAfterLostCas,
@@ -250,6 +253,7 @@ impl Fault {
     pub const OF_STORE: &[Fault] = &[
         Fault::UnnameAtOnce,
         Fault::UnnameTwice,
+        Fault::StayInArena,
         Fault::RemoveWithoutCommit,
         Fault::ForgetUnborn,
         Fault::BlindBucket,

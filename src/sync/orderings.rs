@@ -82,12 +82,12 @@ macro_rules! sites {
         pairs with $pairs:literal, models [$($model:literal),*] $(/ [$($of_failure:literal),*])?,
         $why:literal;
     )*) => {
-        #[allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "numbers the sites, named as such")]
+        #[allow(dead_code, non_camel_case_types, clippy::upper_case_acronyms, reason = "numbers the sites, named as such")]
         enum Index { $($site),* }
 
         /// The sites by name.
         #[cfg_attr(
-            not(feature = "scheduler"),
+            not(all(feature = "store", feature = "scheduler")),
             allow(dead_code, reason = "the table is the same in every build; nobody accesses those of a feature that is off")
         )]
         pub(crate) mod site {
