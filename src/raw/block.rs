@@ -12,6 +12,8 @@
 //! [`Extra`], which is made when somebody waits for the first time; all handles together own one of
 //! it. So the last handle ends the block, or leaves that to the last watcher.
 //!
+//! A block comes from the pool, or lies in an arena (`arena.rs`), which a bit of the same word tells.
+//!
 //! # Orderings
 //! HANDLE_RELEASE → HANDLE_LAST: what was done through any handle comes before the end.
 //! WATCHER_RELEASE → WATCHER_LAST, WATCHER_NONE: and so does what was done through any watcher.
