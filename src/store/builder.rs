@@ -16,10 +16,10 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IdKind {
-    /// [`EntityId::new`]: in the order of their making.
+    /// [`EntityId::new`](crate::EntityId::new): in the order of their making.
     #[default]
     Ordered,
-    /// [`EntityId::random`]: nobody can guess them.
+    /// [`EntityId::random`](crate::EntityId::random): nobody can guess them.
     Random,
 }
 
