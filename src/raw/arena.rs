@@ -240,7 +240,8 @@ impl<T: Send + Sync + 'static, X: Send + Sync> Arena<T, X> {
     /// nobody was faster. The entity lives on through other handles.
     ///
     /// # Progress
-    /// Lock-free, as a commit's releases are.
+    /// Lock-free, but for what it releases of other entries, which go to a queue of crossbeam's: that waits for a
+    /// thread that is stopped within.
     pub(crate) fn unname(&self, number: u32, name: u128) -> bool {
         let Some(entry) = self.0.entry(number) else {
             return false;
