@@ -1,14 +1,16 @@
 //! What an entity is called, and what its line is called.
 //!
-//! An id is 128 bits that nobody else has: by default they begin with the time, so ids are in the order of
-//! their making, to the millisecond; on request all of them are random. A lineage has the id of the entity
-//! that it began with.
+//! An id is 128 bits that nobody else has: by default they begin with the time, so the ids that a thread makes
+//! are in the order of their making; on request all of them are random. A lineage has the id of the entity that
+//! it began with.
 #![forbid(unsafe_code)]
 
+use crate::sync::per_thread;
+use std::cell::Cell;
 use std::fmt;
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
-use uuid::{Builder, Uuid};
+use uuid::Uuid;
 
 /// The name of an entity of a [`Store`](crate::Store): a UUID.
 ///
@@ -25,26 +27,33 @@ use uuid::{Builder, Uuid};
 pub struct EntityId(Uuid);
 
 impl EntityId {
-    /// A new id, of version 7: 48 bits of the time in milliseconds, 74 random ones. Ids sort by their time.
+    /// A new id, of version 7: 48 bits of the time in milliseconds, 20 of the nanoseconds within, 54 random ones.
+    ///
+    /// Those that a thread makes sort in the order of their making; those of several threads as their clocks
+    /// tell, which are the system's. Where that is set back, a thread goes on a nanosecond after its last id.
     ///
     /// In those that [`Store::insert`](crate::Store::insert) makes, 32 of the random bits say where in the store
     /// the entity lies. A look by such an id goes there; one by any other id goes by a hash and a map.
     #[must_use]
     #[allow(clippy::new_without_default, reason = "no two are the same")]
     pub fn new() -> Self {
-        let time = SystemTime::now().duration_since(UNIX_EPOCH);
-        let millis = time.map_or(0, |time| {
-            u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-        });
-        let random = u128::from(fastrand::u64(..)) | u128::from(fastrand::u16(..)) << 64;
-        let [bytes @ .., _, _, _, _, _, _] = random.to_le_bytes();
-        EntityId(Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid())
+        Self::at(fastrand::u32(..))
     }
 
     /// A new id, of version 7, with a number in place of 32 of the random bits.
     pub(super) fn at(place: u32) -> Self {
-        let bits = EntityId::new().to_bits() & !u128::from(u32::MAX);
-        EntityId::from_bits(bits | u128::from(place))
+        let nanos = next_nanos();
+        let (millis, within) = (nanos / 1_000_000, nanos % 1_000_000);
+        let random = fastrand::u32(..1 << 22);
+        EntityId::from_bits(
+            u128::from(millis) << 80
+                | 7 << 76
+                | u128::from(within >> 8) << 64
+                | 2 << 62
+                | u128::from(within & 0xff) << 54
+                | u128::from(random) << 32
+                | u128::from(place),
+        )
     }
 
     /// The number, if it has one; that of an id of version 7 which has none is any.
@@ -71,6 +80,21 @@ impl EntityId {
     pub const fn to_bits(self) -> u128 {
         self.0.as_u128()
     }
+}
+
+per_thread! {
+    /// The time of the last id that this thread made.
+    static LAST: Cell<u64> = Cell::new(0);
+}
+
+/// Nanoseconds since 1970, but more than this thread's last ones.
+fn next_nanos() -> u64 {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH);
+    let nanos = time.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(0));
+    LAST.with(|last| {
+        last.set(nanos.max(last.get() + 1));
+        last.get()
+    })
 }
 
 /// As UUIDs are written: 8-4-4-4-12 hexadecimal digits.
@@ -162,5 +186,28 @@ mod serde_impls {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
             EntityId::deserialize(deserializer).map(LineageId::of)
         }
+    }
+}
+
+#[cfg(all(test, not(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle))))]
+mod tests {
+    use super::EntityId;
+
+    #[test]
+    fn ids_of_a_thread_sort_in_the_order_of_their_making() {
+        let ids: Vec<_> = (0..10_000).map(|_| EntityId::new()).collect();
+        assert!(ids.is_sorted_by(|first, second| first < second));
+    }
+
+    #[test]
+    fn an_id_is_of_version_seven_and_says_its_time_and_its_place() {
+        let uuid = EntityId::at(17).0;
+        assert_eq!(uuid.get_version_num(), 7);
+        assert_eq!(uuid.get_variant(), uuid::Variant::RFC4122);
+        assert_eq!(EntityId(uuid).place(), Some(17));
+        let age = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let millis = age.expect("it is after 1970").as_millis();
+        assert!(EntityId(uuid).to_bits() >> 80 <= millis);
+        assert_eq!(EntityId::random().place(), None);
     }
 }
