@@ -86,6 +86,99 @@ model! {
     }
 }
 
+/// An arena with two entries that are free again.
+fn with_two_free(world: &World) -> Arc<ArenaParts<Value>> {
+    let arena = with_one(world);
+    assert_eq!(arena.begin(2, world.value(0)), 1);
+    assert!(arena.unname(0, 1) && arena.unname(1, 2));
+    snapcell::reclaim();
+    arena
+}
+
+/// Begins one more when all that may be free is, and says where all of them are, if each is where it should be.
+fn with_another(arena: &ArenaParts<Value>, world: &World, begun: &[(u32, u128)]) -> String {
+    snapcell::reclaim();
+    let another = (arena.begin(99, world.value(99)), 99);
+    let all: Vec<_> = begun.iter().chain([&another]).collect();
+    for (number, name) in &all {
+        let is_there = arena.read(*number, *name, |value| value.number() as u128 == *name);
+        if is_there != Some(true) {
+            return format!("{name} isn't at {number}");
+        }
+    }
+    let numbers: Vec<_> = all.iter().map(|(number, _)| number.to_string()).collect();
+    numbers.join(" ")
+}
+
+model! {
+    /// An entry is given back while somebody begins an entity.
+    /// Invariant: that is in this entry or in a new one, and so is the next.
+    given_back_and_taken {
+        bound: None,
+        kills: [],
+        outcomes: ["0 1", "1 0"],
+    }
+    |world| {
+        let arena = with_one(world);
+        let other = {
+            let arena = Arc::clone(&arena);
+            spawn(move || {
+                assert!(arena.unname(0, 1));
+                snapcell::reclaim();
+            })
+        };
+        let mine = arena.begin(2, world.value(2));
+        other.join().unwrap();
+        with_another(&arena, world, &[(mine, 2)])
+    }
+}
+
+model! {
+    /// An entity begins while somebody takes two entries and fills one.
+    /// Invariant: nobody takes what somebody has.
+    taken_and_not_filled {
+        bound: Some(4),
+        kills: [VacateAtOnce],
+        outcomes: ["1 2 0", "0 2 1", "2 0 1"],
+    }
+    |world| {
+        let arena = with_two_free(world);
+        let other = {
+            let (arena, world) = (Arc::clone(&arena), world.clone());
+            spawn(move || arena.begin_beside(4, world.value(4)))
+        };
+        let mine = arena.begin(3, world.value(3));
+        let theirs = other.join().unwrap();
+        with_another(&arena, world, &[(mine, 3), (theirs, 4)])
+    }
+}
+
+model! {
+    /// An entity begins while somebody takes two entries and gives back the one that was on top.
+    /// Invariant: nobody takes what somebody has.
+    taken_while_it_comes_back {
+        bound: Some(4),
+        kills: [TakeUnpinned],
+        outcomes: ["1 2 0", "0 2 1", "2 0 1", "1 0 2"],
+    }
+    |world| {
+        let arena = with_two_free(world);
+        let other = {
+            let (arena, world) = (Arc::clone(&arena), world.clone());
+            spawn(move || {
+                let first = arena.begin(4, world.value(4));
+                let second = arena.begin(5, world.value(5));
+                assert!(arena.unname(first, 4));
+                snapcell::reclaim();
+                second
+            })
+        };
+        let mine = arena.begin(3, world.value(3));
+        let theirs = other.join().unwrap();
+        with_another(&arena, world, &[(mine, 3), (theirs, 5)])
+    }
+}
+
 model! {
     /// Two take the name from one entity.
     /// Invariant: one does.

@@ -100,6 +100,12 @@ impl<T: Send + Sync + 'static> ArenaParts<T> {
         number
     }
 
+    /// The same, and while it is made there is another place, for an entity that doesn't come to be.
+    pub fn begin_beside(&self, name: u128, value: T) -> u32 {
+        let _beside = self.0.take();
+        self.begin(name, value)
+    }
+
     /// Looks at an entity.
     pub fn read<R>(&self, number: u32, name: u128, look: impl FnOnce(&T) -> R) -> Option<R> {
         self.0.find(number, name).map(|lent| lent.read(look))

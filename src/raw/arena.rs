@@ -9,7 +9,8 @@
 //! ```
 //! A named entry owns one handle of its block. Whoever unnames it, by the exchange of the name for none, has
 //! that handle retired, as a commit does with the node that it replaced. When it has been given up, and the
-//! last of all others, the block ends, and the entry is free: for another block, with another name.
+//! last of all others, the block ends, and the entry is free: for another block, with another name. Which are
+//! free is the business of `free.rs`, which relies on the grace between taking and giving back.
 //!
 //! # Why a look is safe
 //! Whoever looks is pinned before it reads a name. If that is the one that it looks for, the handle of the
@@ -28,12 +29,12 @@
 //! block. Checked by `loom-tests/arena.rs`.
 
 use super::block::{Block, Handle};
+use super::free::Free;
 use super::node::Draft;
 use super::reclaim::{Guard, Reclaim, Reclaimer};
 use super::retired::Retired;
 use crate::sync::fault::{Fault, planted};
 use crate::sync::orderings::site;
-use crate::sync::queue::Queue;
 use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Life};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::UnsafeCell;
@@ -60,7 +61,7 @@ struct Rows<T: Send + Sync + 'static, X> {
     /// How many were ever taken, each for the first time.
     fresh: AtomicUsize,
     /// Those that were given back.
-    free: Queue<u32>,
+    free: Free,
     /// How many have a name.
     named: AtomicUsize,
 }
@@ -70,6 +71,7 @@ struct Rows<T: Send + Sync + 'static, X> {
 struct Entry<T: Send + Sync + 'static, X> {
     /// The lower half of the name, and whether there is one.
     low: AtomicU64,
+    /// Its upper half; in an entry that is free, which one is free besides.
     high: AtomicU64,
     /// Whole from `fill` to the end of the block.
     tenant: UnsafeCell<MaybeUninit<Tenant<T, X>>>,
@@ -125,6 +127,20 @@ impl<T: Send + Sync + 'static, X> Entry<T, X> {
     fn tenant(&self) -> NonNull<Tenant<T, X>> {
         // SAFETY: what is in a cell has an address.
         unsafe { NonNull::new_unchecked(self.tenant.get().cast()) }
+    }
+
+    /// Puts into an entry where it belongs, and no block.
+    ///
+    /// # Safety
+    /// 1. The entry was taken by the caller, and has no name.
+    unsafe fn settle(&self, rows: &Arc<Rows<T, X>>) {
+        let tenant = Tenant {
+            block: MaybeUninit::uninit(),
+            rows: Arc::clone(rows),
+            life: Life::begin(),
+        };
+        // SAFETY: (1) nobody else looks into it.
+        unsafe { self.tenant().write(tenant) };
     }
 
     #[inline]
@@ -191,7 +207,7 @@ impl<T: Send + Sync + 'static, X: Send + Sync> Arena<T, X> {
         Arena(Arc::new(Rows {
             rows: [const { ptr::null_mut() }; ROWS].map(AtomicPtr::new),
             fresh: AtomicUsize::new(0),
-            free: Queue::new(),
+            free: Free::new(),
             named: AtomicUsize::new(0),
         }))
     }
@@ -202,8 +218,12 @@ impl<T: Send + Sync + 'static, X: Send + Sync> Arena<T, X> {
     }
 
     /// An entry for a block, unless all numbers are taken, or there is no memory for another row.
+    ///
+    /// # Progress
+    /// As good as a pin, and then lock-free.
     pub(crate) fn take(&self) -> Option<Vacancy<'_, T, X>> {
-        let number = self.0.free.pop().or_else(|| self.0.need_fresh())?;
+        let free = self.0.free.take(|number| &self.0.taken(number).high);
+        let number = free.or_else(|| self.0.need_fresh())?;
         Some(Vacancy {
             arena: self,
             number,
@@ -240,8 +260,7 @@ impl<T: Send + Sync + 'static, X: Send + Sync> Arena<T, X> {
     /// nobody was faster. The entity lives on through other handles.
     ///
     /// # Progress
-    /// Lock-free, but for what it releases of other entries, which go to a queue of crossbeam's: that waits for a
-    /// thread that is stopped within.
+    /// Lock-free.
     pub(crate) fn unname(&self, number: u32, name: u128) -> bool {
         let Some(entry) = self.0.entry(number) else {
             return false;
@@ -349,6 +368,12 @@ impl<T: Send + Sync + 'static, X> Rows<T, X> {
         let entry = unsafe { entry.as_ref() };
         entry.made.look();
         Some(entry)
+    }
+
+    /// The entry of a number that was taken at some time.
+    fn taken(&self, number: u32) -> &Entry<T, X> {
+        let entry = self.entry(number);
+        entry.unwrap_or_else(|| unreachable!("whoever takes a number has its row"))
     }
 
     /// A number that was never taken, with its row.
@@ -477,16 +502,10 @@ impl<T: Send + Sync + 'static, X> Vacancy<'_, T, X> {
         let [low, high] = halves(name);
         assert_ne!(low, NONE, "a name is no zero");
         let rows = &self.arena.0;
-        let entry = rows.entry(self.number);
-        let entry = entry.unwrap_or_else(|| unreachable!("whoever takes a number has its row"));
-        let tenant = Tenant {
-            block: MaybeUninit::uninit(),
-            rows: Arc::clone(rows),
-            life: Life::begin(),
-        };
-        // SAFETY: the entry is ours, and nobody looks into one without a name.
-        unsafe { entry.tenant().write(tenant) };
-        // SAFETY: (1) as above.
+        let entry = rows.taken(self.number);
+        // SAFETY: (1) the entry is ours.
+        unsafe { entry.settle(rows) };
+        // SAFETY: (1) the entry is ours, and nobody looks into one without a name.
         mem::forget(unsafe { Handle::new_at(entry.block(), first, extra) });
         entry.high.store(high, site::NAME_HIGH_SET);
         // Before the name, which somebody may take at once.
@@ -496,16 +515,46 @@ impl<T: Send + Sync + 'static, X> Vacancy<'_, T, X> {
     }
 }
 
+/// After a grace, as all that was taken.
 impl<T: Send + Sync + 'static, X> Drop for Vacancy<'_, T, X> {
     fn drop(&mut self) {
-        self.arena.0.free.push(self.number);
+        let rows = &self.arena.0;
+        let entry = rows.taken(self.number);
+        if planted(Fault::VacateAtOnce) {
+            rows.free.put(self.number, &entry.high);
+            return;
+        }
+        // SAFETY: (1) the entry is ours.
+        unsafe { entry.settle(rows) };
+        let retired = Retired {
+            node: entry.block().as_ptr().cast(),
+            bytes: size_of::<Entry<T, X>>(),
+            release: Self::vacate,
+        };
+        let guard = Reclaimer::pin();
+        // SAFETY: (1) the number is ours, since it was taken; (2) and so nobody else does this.
+        unsafe { Reclaimer::retire(&guard, retired) };
+    }
+}
+
+impl<T: Send + Sync + 'static, X> Vacancy<'_, T, X> {
+    /// Gives back an entry.
+    ///
+    /// # Safety
+    /// 1. `block` is where there would be one, in an entry that was settled. 2. Its grace is over. 3. Called once.
+    unsafe fn vacate(block: *mut ()) {
+        // SAFETY: a block is not null.
+        let block = unsafe { NonNull::new_unchecked(block.cast::<Block<T, X>>()) };
+        // SAFETY: (1), (3): there is nothing in it but what `settle` has put there; (2).
+        unsafe { give_back(block) };
     }
 }
 
 /// Gives back the memory of a block that lies in an entry.
 ///
 /// # Safety
-/// 1. The block was made by [`Vacancy::fill`], and nothing of it lives any more. 2. It is called once.
+/// 1. The block was made by [`Vacancy::fill`], and nothing of it lives any more; or there was none, but
+///    [`Entry::settle`]. 2. It is called once, after a grace that began after the entry was taken.
 #[inline(never)]
 pub(super) unsafe fn give_back<T: Send + Sync + 'static, X>(block: NonNull<Block<T, X>>) {
     // SAFETY: (1) the block lies in an entry, at this place.
@@ -513,5 +562,7 @@ pub(super) unsafe fn give_back<T: Send + Sync + 'static, X>(block: NonNull<Block
     // SAFETY: (1) it is the beginning of what is in the entry, which is whole; (2) nobody else looks at it.
     let Tenant { rows, life, .. } = unsafe { block.cast::<Tenant<T, X>>().read() };
     life.end();
-    rows.free.push(rows.number_of(entry));
+    // SAFETY: (1) entries live as long as their rows.
+    let link = unsafe { &entry.as_ref().high };
+    rows.free.put(rows.number_of(entry), link);
 }

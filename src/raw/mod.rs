@@ -14,6 +14,8 @@ mod block;
 mod crier;
 mod drive;
 mod end;
+#[cfg(feature = "store")]
+mod free;
 mod grace;
 mod head;
 #[cfg(feature = "scheduler")]

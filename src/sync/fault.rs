@@ -20,6 +20,10 @@ pub enum Fault {
     UnnameAtOnce,
     /// Two may take the name from one entry.
     UnnameTwice,
+    /// A free entry is taken without a guard.
+    TakeUnpinned,
+    /// An entry that was taken and not filled is free at once.
+    VacateAtOnce,
     /// An id is put on the map while it leads to an entity that was removed.
     StayInArena,
     /// A replaced node dies at once, whoever looks at it.
@@ -176,6 +180,8 @@ impl Fault {
         Fault::NoGate,
         Fault::UnnameAtOnce,
         Fault::UnnameTwice,
+        Fault::TakeUnpinned,
+        Fault::VacateAtOnce,
         Fault::StayInArena,
         Fault::FreeAtOnce,
         Fault::ReadAfterUnpin,
@@ -253,6 +259,8 @@ impl Fault {
     pub const OF_STORE: &[Fault] = &[
         Fault::UnnameAtOnce,
         Fault::UnnameTwice,
+        Fault::TakeUnpinned,
+        Fault::VacateAtOnce,
         Fault::StayInArena,
         Fault::RemoveWithoutCommit,
         Fault::ForgetUnborn,

@@ -17,20 +17,14 @@
 pub(crate) mod coverage;
 pub(crate) mod event;
 pub(crate) mod fault;
-#[cfg(any(
-    feature = "scheduler",
-    all(
-        feature = "store",
-        any(snapcell_model, snapcell_epoch_model, snapcell_shuttle)
-    )
-))]
+#[cfg(feature = "scheduler")]
 pub(crate) mod lock;
 #[cfg(any(feature = "store", feature = "scheduler"))]
 pub(crate) mod map;
 pub(crate) mod orderings;
 #[cfg(feature = "scheduler")]
 pub(crate) mod pool;
-#[cfg(any(feature = "store", feature = "scheduler"))]
+#[cfg(feature = "scheduler")]
 pub(crate) mod queue;
 pub(crate) mod sleep;
 #[cfg(feature = "scheduler")]

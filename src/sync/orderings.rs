@@ -198,6 +198,18 @@ sites! {
         "After NAME_LOAD, which orders it.";
     NAME_TAKE: CompareExchange Relaxed / Relaxed, pairs with "-", models [] / [],
         "Whoever is pinned later sees it by the fences of pin and beacon, as a head that was replaced.";
+    FREE_LOOK: Load Relaxed, pairs with "-", models [],
+        "Whether there may be one. Who gives one back puts it on whatever an exchange finds on top.";
+    FREE_LOAD: Load Acquire, pairs with "FREE_PUT", models ["arena::taken_while_it_comes_back"],
+        "Who finds a free entry finds its link, and comes after all that was done to it.";
+    FREE_PUT: CompareExchange Release / Relaxed, pairs with "FREE_LOAD", models ["arena::given_back_and_taken"] / [],
+        "An entry is free, with its link, after all that was done to it. A lost one is tried again.";
+    FREE_TAKE: CompareExchange Relaxed / Relaxed, pairs with "-", models [] / [],
+        "After FREE_LOAD. Whoever finds what is below by this one comes after those who put it there, by whose exchange this goes on.";
+    BELOW_SET: Store Relaxed, pairs with "-", models [],
+        "FREE_PUT publishes it.";
+    BELOW_LOAD: Load Relaxed, pairs with "-", models [],
+        "After FREE_LOAD, which orders it.";
     EXTRA_LOAD: Load Acquire, pairs with "EXTRA_SET", models ["wait::two_lists"],
         "Who sees the extra sees what is in it.";
     EXTRA_SET: CompareExchange Release / Acquire, pairs with "EXTRA_LOAD, EXTRA_SET", models ["wait::two_lists"] / ["wait::two_lists"],

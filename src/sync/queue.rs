@@ -2,20 +2,10 @@
 //! crossbeam's, a lock stands in for them.
 #![forbid(unsafe_code)]
 
-#[cfg(all(
-    feature = "scheduler",
-    not(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle))
-))]
-pub(crate) use crossbeam_queue::ArrayQueue as Ring;
 #[cfg(not(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle)))]
-pub(crate) use crossbeam_queue::SegQueue as Queue;
+pub(crate) use crossbeam_queue::{ArrayQueue as Ring, SegQueue as Queue};
 #[cfg(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle))]
-pub(crate) use stand_in::Queue;
-#[cfg(all(
-    feature = "scheduler",
-    any(snapcell_model, snapcell_epoch_model, snapcell_shuttle)
-))]
-pub(crate) use stand_in::Ring;
+pub(crate) use stand_in::{Queue, Ring};
 
 #[cfg(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle))]
 mod stand_in {
@@ -34,7 +24,6 @@ mod stand_in {
             self.0.with(|queue| queue.push_back(value));
         }
 
-        #[cfg(feature = "scheduler")]
         pub(crate) fn is_empty(&self) -> bool {
             self.0.with(|queue| queue.is_empty())
         }
@@ -45,13 +34,11 @@ mod stand_in {
     }
 
     /// The same, with room for so many.
-    #[cfg(feature = "scheduler")]
     pub(crate) struct Ring<T> {
         queue: Lock<VecDeque<T>>,
         capacity: usize,
     }
 
-    #[cfg(feature = "scheduler")]
     impl<T> Ring<T> {
         pub(crate) fn new(capacity: usize) -> Self {
             Ring {
