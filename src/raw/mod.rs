@@ -14,6 +14,8 @@ mod block;
 mod crier;
 mod drive;
 mod end;
+#[cfg(feature = "scheduler")]
+mod frames;
 #[cfg(feature = "store")]
 mod free;
 mod grace;
@@ -42,6 +44,8 @@ pub(crate) use arena::{Arena, Lent, Vacancy};
 pub(crate) use attempt::Attempted;
 pub(crate) use block::{Handle, Waitable, Watcher};
 pub(crate) use end::{caught_panics, quietly};
+#[cfg(feature = "scheduler")]
+pub(crate) use frames::{Frames, Lent as LentFrame};
 pub(crate) use head::{Head, Publication};
 #[cfg(feature = "scheduler")]
 pub(crate) use inbox::{Batch, Baton, Held as HeldLane, Inbox, Link, Linked, Pushed};

@@ -7,32 +7,23 @@
 
 use super::priority::Priority;
 use super::record::Work;
+use crate::raw::{Frames, LentFrame};
 use crate::sync::per_thread;
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
 per_thread! {
-    static RUNNING: RefCell<Vec<Frame>> = RefCell::new(Vec::new());
+    /// The closures that this thread is in: the operation of each, how important it is at least, and the entities that
+    /// it may change.
+    static RUNNING: Frames<dyn Work, Priority> = Frames::new();
 }
 
 per_thread! {
     static SERVING: Cell<usize> = Cell::new(0);
 }
 
-/// One closure that this thread is in.
-struct Frame {
-    context: Context,
-    /// The entities that it may change: the first, and the others, of which there are none most of the time.
-    first: usize,
-    others: Vec<usize>,
-}
-
-impl Frame {
-    fn is_busy_with(&self, targets: &[usize]) -> bool {
-        targets.contains(&self.first) || self.others.iter().any(|busy| targets.contains(busy))
-    }
-}
+type Frame<'f> = LentFrame<'f, dyn Work, Priority>;
 
 /// An operation that others may be part of. See [`Operation::within`](crate::Operation::within).
 #[derive(Clone)]
@@ -48,9 +39,16 @@ impl Context {
     #[must_use]
     pub fn current() -> Option<Context> {
         RUNNING
-            .try_with(|running| running.borrow().last().map(|frame| frame.context.clone()))
+            .try_with(|running| running.find(|frame| Some(Context::of(frame))))
             .ok()
             .flatten()
+    }
+
+    fn of(frame: &Frame<'_>) -> Self {
+        Context {
+            work: frame.owner.cloned(),
+            floor: frame.plain,
+        }
     }
 
     /// How important it is now.
@@ -88,41 +86,48 @@ pub(super) enum Around {
 pub(super) fn around(targets: &[usize]) -> Around {
     RUNNING
         .try_with(|running| {
-            let running = running.borrow();
-            match running.last() {
-                None => Around::Nothing,
-                Some(_) if running.iter().any(|frame| frame.is_busy_with(targets)) => Around::Busy,
-                Some(frame) => Around::Inside(frame.context.clone()),
+            if running.is_empty() {
+                return Around::Nothing;
             }
+            around_all(running, targets)
         })
         .unwrap_or(Around::Nothing)
 }
 
-/// The closure, until this is dropped.
-pub(super) struct Running(());
-
-/// Enters the closure of an operation.
-pub(super) fn enter(context: Context, targets: &[usize]) -> Running {
-    let (first, others) = targets.split_first().unwrap_or((&0, &[]));
-    let frame = Frame {
-        context,
-        first: *first,
-        others: others.to_vec(),
-    };
-    let _ = RUNNING.try_with(|running| running.borrow_mut().push(frame));
-    Running(())
+#[cold]
+fn around_all(running: &Frames<dyn Work, Priority>, targets: &[usize]) -> Around {
+    let is_busy = |frame: &Frame<'_>| frame.targets.iter().any(|busy| targets.contains(busy));
+    if running.find(|frame| is_busy(frame).then_some(())).is_some() {
+        return Around::Busy;
+    }
+    let innermost = running.find(|frame| Some(Context::of(frame)));
+    innermost.map_or(Around::Nothing, Around::Inside)
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let frame = RUNNING.try_with(|running| running.borrow_mut().pop());
-        drop(frame);
-    }
+/// Runs the closure of an operation, which is that important at least and may change these entities.
+#[inline(always)]
+pub(super) fn within<R>(
+    work: Option<&Arc<dyn Work>>,
+    floor: Priority,
+    targets: &[usize],
+    run: impl FnOnce() -> R,
+) -> R {
+    let mut run = Some(run);
+    let mut run = || run.take().map(|run| run());
+    let frame = Frame {
+        owner: work,
+        targets,
+        plain: floor,
+    };
+    let result = RUNNING.try_with(|running| running.within(frame, &mut run));
+    // At the end of a thread there is no such place any more.
+    let result = result.unwrap_or_else(|_| run());
+    result.expect("it runs once")
 }
 
 /// Whether this thread is in a closure, or serves: then it must not wait for what it serves itself.
 pub(super) fn is_inside() -> bool {
-    let is_in_closure = RUNNING.try_with(|running| !running.borrow().is_empty());
+    let is_in_closure = RUNNING.try_with(|running| !running.is_empty());
     is_in_closure.unwrap_or(false) || is_serving()
 }
 

@@ -16,7 +16,7 @@ use super::account::event::{About, EventKind, Failure, TargetId, What};
 use super::account::tally::Incident;
 use super::body::sealed::Body;
 use super::body::{self, Attempt, Fold, Overtaken, Step};
-use super::current::Running;
+use super::current;
 use super::header::{Birth, Header};
 use super::ledger::Ledger;
 use super::outcome::{OperationError, Panic, Reason, Rejection};
@@ -43,21 +43,21 @@ pub(super) trait Work: Send + Sync {
     /// Whether it is done, and its answer is there.
     fn is_done(&self) -> bool;
     fn targets(&self) -> &[usize];
-    /// Makes an attempt, while executing and inside its closure, and ends it, unless somebody was faster. Whether it
-    /// has ended.
-    fn attempt(&self, inside: Running, ledger: &Ledger) -> bool;
+    /// Makes an attempt, while executing, and ends it, unless somebody was faster. Whether it has ended. `me` is
+    /// itself, here and below.
+    fn attempt(&self, me: &Arc<dyn Work>, ledger: &Ledger) -> bool;
     /// Ends it as the scheduler says, once its status is such that nobody else does.
     fn end(&self, verdict: Verdict, ledger: &Ledger);
     /// Whether it has a part that is done before, beside others.
     fn is_prepared(&self, merges: bool) -> bool;
     /// Does that part, which may end it.
-    fn prepare(&self, inside: Running, ledger: &Ledger);
+    fn prepare(&self, me: &Arc<dyn Work>, ledger: &Ledger);
     /// Begins a fold, if it can take part in one.
     fn fold(&self) -> Option<Box<dyn Fold>>;
     /// Whether it can take part in a fold.
     fn folds(&self) -> bool;
     /// Takes part in a fold.
-    fn step(&self, fold: &mut dyn Fold) -> Step;
+    fn step(&self, me: &Arc<dyn Work>, fold: &mut dyn Fold) -> Step;
     /// Ends it, by what its step in a fold, which was published, has made of it.
     fn folded(&self, fold: &dyn Fold, step: Step, ledger: &Ledger);
 }
@@ -419,6 +419,12 @@ impl<B: Body> Record<B> {
         ledger.gate.leave();
     }
 
+    /// Runs what is inside its closure.
+    #[inline(always)]
+    fn within<R>(&self, me: &Arc<dyn Work>, run: impl FnOnce() -> R) -> R {
+        current::within(Some(me), Priority::BACKGROUND, self.body.targets(), run)
+    }
+
     fn attempted(&self, attempt: Attempt<B::Output, B::Error>, ledger: &Ledger) -> bool {
         let (answer, ending) = match attempt {
             Attempt::Committed(output) => (Ok(output), Ending::Committed),
@@ -457,10 +463,9 @@ impl<B: Body> Work for Record<B> {
         self.body.targets()
     }
 
-    fn attempt(&self, inside: Running, ledger: &Ledger) -> bool {
-        let attempt = body::guarded(|| self.body.attempt());
-        // Who is woken may do anything, and is no part of this.
-        drop(inside);
+    fn attempt(&self, me: &Arc<dyn Work>, ledger: &Ledger) -> bool {
+        // Who is woken by what comes of it may do anything, and is no part of this.
+        let attempt = self.within(me, || body::guarded(|| self.body.attempt()));
         self.attempted(attempt, ledger)
     }
 
@@ -476,9 +481,10 @@ impl<B: Body> Work for Record<B> {
         self.body.is_prepared(merges)
     }
 
-    fn prepare(&self, inside: Running, ledger: &Ledger) {
-        let prepared = catch_unwind(AssertUnwindSafe(|| self.body.prepare()));
-        drop(inside);
+    fn prepare(&self, me: &Arc<dyn Work>, ledger: &Ledger) {
+        let prepared = self.within(me, || {
+            catch_unwind(AssertUnwindSafe(|| self.body.prepare()))
+        });
         let error = match prepared {
             Ok(Ok(())) => return,
             Ok(Err(error)) => OperationError::Refused(error),
@@ -498,8 +504,8 @@ impl<B: Body> Work for Record<B> {
         self.body.folds()
     }
 
-    fn step(&self, fold: &mut dyn Fold) -> Step {
-        self.body.step(fold.as_any())
+    fn step(&self, me: &Arc<dyn Work>, fold: &mut dyn Fold) -> Step {
+        self.within(me, || self.body.step(fold.as_any()))
     }
 
     fn folded(&self, fold: &dyn Fold, step: Step, ledger: &Ledger) {

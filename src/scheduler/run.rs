@@ -111,21 +111,15 @@ pub(super) struct Visit<'v, B> {
 }
 
 impl<B: Body> Visit<'_, B> {
-    #[inline(always)]
-    fn enter(&self) -> current::Running {
-        let parent = self.parent.as_ref();
-        let context = Context {
-            work: parent.and_then(|parent| parent.work.clone()),
-            floor: self.priority,
-        };
-        current::enter(context, self.operation.body.targets())
-    }
-
     /// Makes an attempt, inside its closure. Who is woken by what comes of it is no part of this.
     #[inline(always)]
     pub(super) fn attempt(&self) -> Attempt<B::Output, B::Error> {
-        let _inside = self.enter();
-        body::guarded(|| self.operation.body.attempt_here())
+        let parent = self.parent.as_ref();
+        let work = parent.and_then(|parent| parent.work.as_ref());
+        let body = &self.operation.body;
+        current::within(work, self.priority, body.targets(), || {
+            body::guarded(|| body.attempt_here())
+        })
     }
 
     /// Which operations it is counted with.

@@ -10,7 +10,6 @@ use super::account::event::{EventKind, What};
 use super::account::tally::Incident;
 use super::body::{self, Published, Step};
 use super::claiming::{Claiming, pause};
-use super::current;
 use super::lane::Lane;
 use super::outcome::Reason;
 use super::policy::Policy;
@@ -368,8 +367,7 @@ impl Shared {
 
     /// Attempts an operation that was claimed. Whether it has ended.
     fn attempt(&self, work: &Arc<dyn Work>) -> bool {
-        let inside = current::enter(self.context(work), work.targets());
-        work.attempt(inside, &self.ledger)
+        work.attempt(work, &self.ledger)
     }
 
     /// What its policy says after an attempt was lost.
@@ -467,8 +465,7 @@ impl Shared {
             fold.begin();
             let mut steps = Vec::with_capacity(group.len());
             for work in &group {
-                let _inside = current::enter(self.context(work), work.targets());
-                steps.push(work.step(&mut *fold));
+                steps.push(work.step(work, &mut *fold));
             }
             match fold.publish() {
                 Published::Done => {

@@ -558,15 +558,7 @@ impl Shared {
             // Its lane sees to that, and to its place.
             return self.queue(&work);
         }
-        let inside = current::enter(self.context(&work), work.targets());
-        work.prepare(inside, &self.ledger);
+        work.prepare(&work, &self.ledger);
         self.queue(&work);
-    }
-
-    pub(super) fn context(&self, work: &Arc<dyn Work>) -> current::Context {
-        current::Context {
-            work: Some(work.clone()),
-            floor: Priority::BACKGROUND,
-        }
     }
 }
