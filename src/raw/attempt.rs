@@ -62,7 +62,7 @@ impl Log<'_> {
                 _ => self.validate(looks),
             };
         };
-        Reclaimer::release_some();
+        Reclaimer::release_some_or_give_way();
         // Before the heads are loaded.
         let now = if needs_clock {
             Clock::default().reading()

@@ -10,6 +10,7 @@ mod answer;
 #[cfg(feature = "store")]
 mod arena;
 mod attempt;
+mod backlog;
 mod block;
 mod crier;
 mod drive;

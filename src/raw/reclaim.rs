@@ -8,7 +8,8 @@
 //! retirement, before they pin.
 //!
 //! So no reader ever runs a destructor of somebody's value, an uncontended commit takes as much
-//! memory from the pool as it gives, and the epoch scheme works once in 256 commits.
+//! memory from the pool as it gives, and the epoch scheme works once in 256 commits. Where ripening takes long,
+//! a transaction lets other threads run before it pins (`backlog.rs`).
 //!
 //! # Why a ripe node can't be seen
 //! *unlink* the commit's compare-exchange; *beacon* the deferral, later on the same thread;
@@ -23,15 +24,16 @@
 //! is over (`retired.rs`). Whoever commits next releases it.
 //!
 //! # Progress
-//! Nothing here waits for another thread, with one exception: the first retirement of a thread
+//! Nothing here waits for another thread (to let others run is a hint to the system), with one exception: the first retirement of a thread
 //! enters the thread into a list, under a lock, for [`lag`] alone.
 
+use super::backlog::Backlog;
 use super::grace;
 use super::retired::{Batch, Releaser, Retired, no_orphans, orphaned, release_orphans};
 use super::slots::Slots;
 use crate::sync::fault::{Fault, planted};
 use crate::sync::orderings::site;
-use crate::sync::{AtomicU64, AtomicUsize, global, per_thread};
+use crate::sync::{self, AtomicU64, AtomicUsize, global, per_thread};
 use std::cell::{Cell, UnsafeCell};
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
@@ -39,7 +41,7 @@ use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Retirements between two beacons. One in models, so that rings, marks and orphans happen there.
-const BEACON: u64 = if MODEL { 1 } else { 256 };
+pub(super) const BEACON: u64 = if MODEL { 1 } else { 256 };
 /// Retirements after which a thread releases some of what is ripe. A few at a time take less than one at a
 /// time.
 const GROUP: u64 = if MODEL { 1 } else { 8 };
@@ -111,7 +113,9 @@ impl Reclaim for Beacon {
 
     #[inline]
     fn release_some() {
-        RING.with(|ring| ring.release_some());
+        RING.with(|ring| {
+            ring.release_some();
+        });
     }
 
     fn reclaim() {
@@ -140,6 +144,21 @@ impl Reclaim for Beacon {
             };
             least = (least.0.min(nodes), least.1.min(deferred));
         }
+    }
+}
+
+impl Beacon {
+    /// As [`release_some`](Reclaim::release_some). If what this thread retired waits for long, it also lets others
+    /// run, which may have to.
+    ///
+    /// For transactions, which retire several nodes each: they suffer most when memory doesn't come back.
+    #[inline]
+    pub(super) fn release_some_or_give_way() {
+        RING.with(|ring| {
+            if ring.release_some() {
+                ring.give_way();
+            }
+        });
     }
 }
 
@@ -177,6 +196,8 @@ struct Ring {
     /// what the closure computes for. And a release that is under way: a destructor that commits must
     /// not release in turn.
     busy: Cell<usize>,
+    /// How much of what waits is too much.
+    backlog: Backlog,
     /// The size of what waits.
     bytes: Cell<usize>,
     /// From the first retirement to the end of the thread.
@@ -208,6 +229,7 @@ impl Ring {
             // So that the first commit of a thread releases what others have left: many threads commit once.
             settled: Cell::new(GROUP.wrapping_neg()),
             busy: Cell::new(0),
+            backlog: Backlog::new(),
             bytes: Cell::new(0),
             shared: UnsafeCell::new(None),
             late: [const { Cell::new(ptr::null()) }; LATE],
@@ -334,12 +356,31 @@ impl Ring {
     }
 
     /// Now and then, releases two nodes for each that was retired since the last time, if so many are
-    /// ripe, and some orphans. In proportion, since destructors may have committed, and so retired, too.
+    /// ripe, and some orphans. In proportion, since destructors may have committed, and so retired, too. Whether
+    /// it is now.
     #[inline(always)]
-    fn release_some(&self) {
+    fn release_some(&self) -> bool {
         let since = self.waiting.back().wrapping_sub(self.settled.get());
-        if since >= GROUP && self.busy.get() == 0 {
+        let is_due = since >= GROUP && self.busy.get() == 0;
+        if is_due {
             self.release_group(since);
+        }
+        is_due
+    }
+
+    /// Lets others run, if too much waits for its grace (`backlog.rs`). In models nothing is too much.
+    #[inline(never)]
+    fn give_way(&self) {
+        if MODEL {
+            return;
+        }
+        let Some(shared) = self.shared() else {
+            return;
+        };
+        let ripe = shared.ripe.load(site::RIPE_LOAD);
+        let waiting = self.waiting.back() - ripe.max(self.waiting.front());
+        if self.backlog.is_too_long(waiting) {
+            sync::yield_now();
         }
     }
 
@@ -562,3 +603,28 @@ pub(crate) fn leave() {
 /// Nothing: a thread's end does it.
 #[cfg(not(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle)))]
 pub(crate) fn leave() {}
+
+#[cfg(all(test, not(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle))))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_held_up_by_a_guard_gives_way() {
+        /// # Safety
+        /// 1. It does nothing.
+        unsafe fn nothing(_: *mut ()) {}
+        // Whosever it is.
+        let _held = Beacon::pin();
+        for _ in 0..6 * BEACON {
+            Beacon::release_some_or_give_way();
+            let retired = Retired {
+                node: ptr::null_mut(),
+                bytes: 0,
+                release: nothing,
+            };
+            // SAFETY: (1), (2): there is nothing there.
+            unsafe { Beacon::retire(&Beacon::pin(), retired) };
+        }
+        assert!(RING.with(|ring| ring.backlog.has_been_too_long()));
+    }
+}
