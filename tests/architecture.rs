@@ -121,7 +121,7 @@ const FOLDERS: &[&str] = &["src", "tests", "loom-tests", "benches", "examples"];
 fn the_comparison_shows_the_results_that_are_kept() {
     let kept = [
         include_str!("../benches/results/2026-11-25-amd-epyc.md"),
-        include_str!("../benches/results/2026-11-25-amd-epyc-transactions.md"),
+        include_str!("../benches/results/2026-11-27-amd-epyc-transactions.md"),
         include_str!("../benches/results/2026-11-27-amd-epyc-store-tree.md"),
         include_str!("../benches/results/2026-11-27-amd-epyc-scheduler-fairness.md"),
     ];
