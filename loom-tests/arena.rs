@@ -1,6 +1,6 @@
 //! Entities side by side, found by number and name: births, looks, and an entry that is used again.
 
-use crate::support::{Value, World, model, spawn};
+use crate::support::{JoinHandle, Value, World, model, spawn};
 use snapcell::internals::ArenaParts;
 use std::sync::Arc;
 
@@ -86,6 +86,15 @@ model! {
     }
 }
 
+/// On a thread of its own, the entity of [`with_one`] loses its name, and its grace goes by.
+fn end_elsewhere(arena: &Arc<ArenaParts<Value>>) -> JoinHandle<()> {
+    let arena = Arc::clone(arena);
+    spawn(move || {
+        assert!(arena.unname(0, 1));
+        snapcell::reclaim();
+    })
+}
+
 /// An arena with two entries that are free again.
 fn with_two_free(world: &World) -> Arc<ArenaParts<Value>> {
     let arena = with_one(world);
@@ -131,13 +140,7 @@ model! {
     }
     |world| {
         let arena = with_one(world);
-        let other = {
-            let arena = Arc::clone(&arena);
-            spawn(move || {
-                assert!(arena.unname(0, 1));
-                snapcell::reclaim();
-            })
-        };
+        let other = end_elsewhere(&arena);
         let mine = arena.begin(2, world.value(2));
         other.join().unwrap();
         with_another(&arena, world, &[(mine, 2)], "0 1")
@@ -225,13 +228,7 @@ model! {
     }
     |world| {
         let arena = with_one(world);
-        let other = {
-            let arena = Arc::clone(&arena);
-            spawn(move || {
-                assert!(arena.unname(0, 1));
-                snapcell::reclaim();
-            })
-        };
+        let other = end_elsewhere(&arena);
         let handle = arena.handle(0, 1);
         other.join().unwrap();
         match handle {

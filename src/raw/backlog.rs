@@ -12,8 +12,8 @@
 
 use std::cell::Cell;
 
-/// Retirements that may wait for their grace before a thread gives way: four beacons. Two or three are on their
-/// way where nobody is held up.
+/// Retirements that may wait for their grace before a thread gives way: four beacons. Where nobody is in the way,
+/// less than one waits.
 const AT_FIRST: u64 = 4 * super::reclaim::BEACON;
 
 /// How long it may be before the thread gives way.

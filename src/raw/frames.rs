@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// What is lent for as long as a call lasts.
 #[derive(Debug)]
-pub(crate) struct Lent<'f, W: ?Sized + 'static, P: 'static> {
+pub(crate) struct Loan<'f, W: ?Sized + 'static, P: 'static> {
     pub(crate) owner: Option<&'f Arc<W>>,
     pub(crate) targets: &'f [usize],
     pub(crate) plain: P,
@@ -23,7 +23,7 @@ pub(crate) struct Frames<W: ?Sized + 'static, P: 'static> {
 }
 
 struct Frame<'f, W: ?Sized + 'static, P: 'static> {
-    lent: Lent<'f, W, P>,
+    loan: Loan<'f, W, P>,
     below: *const Frame<'static, W, P>,
 }
 
@@ -40,7 +40,7 @@ impl<W: ?Sized + 'static, P: 'static> Frames<W, P> {
 
     /// Runs something in a frame of its own.
     #[inline(always)]
-    pub(crate) fn within<R>(&self, lent: Lent<'_, W, P>, run: impl FnOnce() -> R) -> R {
+    pub(crate) fn within<R>(&self, loan: Loan<'_, W, P>, run: impl FnOnce() -> R) -> R {
         /// Takes the frame off again, also by a panic.
         struct Leave<'s, W: ?Sized + 'static, P: 'static> {
             frames: &'s Frames<W, P>,
@@ -54,7 +54,7 @@ impl<W: ?Sized + 'static, P: 'static> Frames<W, P> {
         }
 
         let below = self.top.get();
-        let frame = Frame { lent, below };
+        let frame = Frame { loan, below };
         // Declared after the frame, so it is dropped before.
         let _leave = Leave {
             frames: self,
@@ -66,14 +66,14 @@ impl<W: ?Sized + 'static, P: 'static> Frames<W, P> {
 
     /// Looks at the frames, the innermost first, until `look` has found something.
     #[inline]
-    pub(crate) fn find<R>(&self, mut look: impl FnMut(&Lent<'_, W, P>) -> Option<R>) -> Option<R> {
+    pub(crate) fn find<R>(&self, mut look: impl FnMut(&Loan<'_, W, P>) -> Option<R>) -> Option<R> {
         let mut next = self.top.get();
         while !next.is_null() {
             // SAFETY: what is on the stack lies in a call that hasn't returned, since that takes it off before;
-            // this thread is inside all of them, and comes back here before it leaves any. `Lent` is covariant, so
+            // this thread is inside all of them, and comes back here before it leaves any. `Loan` is covariant, so
             // `look` may see it as one that lasts just as long as this.
             let frame = unsafe { &*next };
-            if let Some(found) = look(&frame.lent) {
+            if let Some(found) = look(&frame.loan) {
                 return Some(found);
             }
             next = frame.below;
@@ -87,8 +87,8 @@ mod tests {
     use super::*;
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
-    fn lent<'f>(owner: &'f Arc<str>, targets: &'f [usize], plain: u8) -> Lent<'f, str, u8> {
-        Lent {
+    fn loan<'f>(owner: &'f Arc<str>, targets: &'f [usize], plain: u8) -> Loan<'f, str, u8> {
+        Loan {
             owner: Some(owner),
             targets,
             plain,
@@ -97,9 +97,9 @@ mod tests {
 
     fn seen(frames: &Frames<str, u8>) -> Vec<(String, usize, u8)> {
         let mut all = Vec::new();
-        let _ = frames.find(|lent| {
-            let owner = lent.owner.map_or("", |owner| owner);
-            all.push((owner.to_owned(), lent.targets.len(), lent.plain));
+        let _ = frames.find(|loan| {
+            let owner = loan.owner.map_or("", |owner| owner);
+            all.push((owner.to_owned(), loan.targets.len(), loan.plain));
             None::<()>
         });
         all
@@ -109,8 +109,8 @@ mod tests {
     fn the_innermost_frame_comes_first_and_goes_with_its_call() {
         let frames = Frames::new();
         let (outer, inner): (Arc<str>, Arc<str>) = ("outer".into(), "inner".into());
-        frames.within(lent(&outer, &[1], 1), || {
-            frames.within(lent(&inner, &[2, 3], 2), || {
+        frames.within(loan(&outer, &[1], 1), || {
+            frames.within(loan(&inner, &[2, 3], 2), || {
                 let both = [("inner".to_owned(), 2, 2), ("outer".to_owned(), 1, 1)];
                 assert_eq!(seen(&frames), both);
             });
@@ -124,8 +124,8 @@ mod tests {
     fn a_panic_takes_its_frame_off() {
         let frames = Frames::new();
         let owner: Arc<str> = "owner".into();
-        frames.within(lent(&owner, &[], 0), || {
-            let within = || frames.within(lent(&owner, &[], 1), || panic!("on purpose"));
+        frames.within(loan(&owner, &[], 0), || {
+            let within = || frames.within(loan(&owner, &[], 1), || panic!("on purpose"));
             assert!(catch_unwind(AssertUnwindSafe(within)).is_err());
             assert_eq!(seen(&frames), [("owner".to_owned(), 0, 0)]);
         });
@@ -137,8 +137,8 @@ mod tests {
         let frames = Frames::new();
         let kept = {
             let owner: Arc<str> = "owner".into();
-            let keep = || frames.find(|lent| lent.owner.cloned());
-            frames.within(lent(&owner, &[], 0), keep)
+            let keep = || frames.find(|loan| loan.owner.cloned());
+            frames.within(loan(&owner, &[], 0), keep)
         };
         assert_eq!(kept.as_deref(), Some("owner"));
     }

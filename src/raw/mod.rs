@@ -46,7 +46,7 @@ pub(crate) use attempt::Attempted;
 pub(crate) use block::{Handle, Waitable, Watcher};
 pub(crate) use end::{caught_panics, quietly};
 #[cfg(feature = "scheduler")]
-pub(crate) use frames::{Frames, Lent as LentFrame};
+pub(crate) use frames::{Frames, Loan};
 pub(crate) use head::{Head, Publication};
 #[cfg(feature = "scheduler")]
 pub(crate) use inbox::{Batch, Baton, Held as HeldLane, Inbox, Link, Linked, Pushed};

@@ -7,7 +7,7 @@
 
 use super::priority::Priority;
 use super::record::Work;
-use crate::raw::{Frames, LentFrame};
+use crate::raw::{Frames, Loan};
 use crate::sync::per_thread;
 use std::cell::Cell;
 use std::fmt;
@@ -23,7 +23,7 @@ per_thread! {
     static SERVING: Cell<usize> = Cell::new(0);
 }
 
-type Frame<'f> = LentFrame<'f, dyn Work, Priority>;
+type Frame<'f> = Loan<'f, dyn Work, Priority>;
 
 /// An operation that others may be part of. See [`Operation::within`](crate::Operation::within).
 #[derive(Clone)]

@@ -42,9 +42,12 @@ impl EntityId {
 
     /// A new id, of version 7, with a number in place of 32 of the random bits.
     pub(super) fn at(place: u32) -> Self {
-        let nanos = next_nanos();
+        EntityId::of(next_nanos(), fastrand::u32(..1 << 22), place)
+    }
+
+    /// The id of these nanoseconds since 1970, with 22 random bits and a number.
+    fn of(nanos: u64, random: u32, place: u32) -> Self {
         let (millis, within) = (nanos / 1_000_000, nanos % 1_000_000);
-        let random = fastrand::u32(..1 << 22);
         EntityId::from_bits(
             u128::from(millis) << 80
                 | 7 << 76
@@ -201,13 +204,14 @@ mod tests {
 
     #[test]
     fn an_id_is_of_version_seven_and_says_its_time_and_its_place() {
-        let uuid = EntityId::at(17).0;
-        assert_eq!(uuid.get_version_num(), 7);
-        assert_eq!(uuid.get_variant(), uuid::Variant::RFC4122);
-        assert_eq!(EntityId(uuid).place(), Some(17));
-        let age = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let millis = age.expect("it is after 1970").as_millis();
-        assert!(EntityId(uuid).to_bits() >> 80 <= millis);
+        let id = EntityId::of(1_700_000_000_123_456_789, (1 << 22) - 1, 17);
+        assert_eq!(id.0.get_version_num(), 7);
+        assert_eq!(id.0.get_variant(), uuid::Variant::RFC4122);
+        assert_eq!(id.place(), Some(17));
+        assert_eq!(id.to_bits() >> 80, 1_700_000_000_123);
+        let within = id.to_bits() >> 64 & 0xfff;
+        assert_eq!(within << 8 | id.to_bits() >> 54 & 0xff, 456_789);
+        assert_eq!(id.to_bits() >> 32 & 0x3f_ffff, 0x3f_ffff);
         assert_eq!(EntityId::random().place(), None);
     }
 }
