@@ -4,8 +4,9 @@
 //! the next commits need. A naive commit spends two thirds of its time in malloc and free.
 //!
 //! Class `k` holds blocks of `16 k + 8` bytes, the usable sizes of glibc's allocator, so a block
-//! wastes no more here than there. A thread keeps at most [`BYTES`] bytes; what is more, too large, or
-//! aligned to more than 16 bytes goes to the allocator, and so does everything while a thread ends.
+//! wastes no more here than there. What asks to be aligned to a [`LINE`] of the caches gets whole lines, by classes of
+//! their own. A thread keeps at most [`BYTES`] bytes; what is more, too large, or aligned otherwise goes to the
+//! allocator, and so does everything while a thread ends.
 //!
 //! The pool itself has no destructor, so that to get at it is one instruction. It is [closed](Closer)
 //! by another thread-local that has one, made when the pool is opened, with its first block.
@@ -21,27 +22,60 @@ use std::ptr::{self, NonNull};
 /// each free.
 const BYTES: usize = if cfg!(snapcell_sanitize) { 0 } else { 1 << 20 };
 /// The largest class is that of 4152 bytes: a payload of a page with its header fits.
-const CLASSES: usize = 260;
+const SMALL: usize = 260;
+/// Classes of whole lines, from one on.
+const LINES: usize = 65;
+const CLASSES: usize = SMALL + LINES;
 const ALIGN: usize = 16;
+/// What a processor moves at once between its caches, and from those of another one.
+pub(super) const LINE: usize = 64;
 
-/// The class whose blocks fit `layout`.
-const fn class_of(layout: Layout) -> Option<usize> {
-    let class = layout.size().saturating_sub(8).div_ceil(16);
-    if layout.align() <= ALIGN && class < CLASSES {
-        Some(class)
-    } else {
-        None
-    }
+/// Blocks of one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Class {
+    list: usize,
+    size: usize,
 }
 
-/// The size of a block of `class`.
-const fn size_of_class(class: usize) -> usize {
-    16 * class + 8
+/// The class whose blocks fit `layout`.
+#[inline(always)]
+const fn class_of(layout: Layout) -> Option<Class> {
+    let size = layout.size();
+    if layout.align() == LINE {
+        // No layout is so large that this wraps.
+        let others = size.wrapping_sub(1) / LINE;
+        if others >= LINES {
+            return None;
+        }
+        return Some(Class {
+            list: SMALL + others,
+            size: (others + 1) * LINE,
+        });
+    }
+    let list = size.saturating_sub(8).div_ceil(16);
+    if layout.align() > ALIGN || list >= SMALL {
+        return None;
+    }
+    Some(Class {
+        list,
+        size: 16 * list + 8,
+    })
+}
+
+/// The class of the blocks in a list.
+const fn class_in(list: usize) -> Class {
+    let size = if list < SMALL {
+        16 * list + 8
+    } else {
+        (list - SMALL + 1) * LINE
+    };
+    Class { list, size }
 }
 
 /// What is asked of the allocator for a block of `class`.
-fn layout_of(class: usize) -> Layout {
-    Layout::from_size_align(size_of_class(class), ALIGN)
+fn layout_of(class: Class) -> Layout {
+    let align = if class.list < SMALL { ALIGN } else { LINE };
+    Layout::from_size_align(class.size, align)
         .expect("a class is small and its alignment a power of two")
 }
 
@@ -83,13 +117,13 @@ impl Pool {
     }
 
     #[inline(always)]
-    fn take(&self, class: usize) -> Option<NonNull<u8>> {
-        let list = &self.lists[class];
+    fn take(&self, class: Class) -> Option<NonNull<u8>> {
+        let list = &self.lists[class.list];
         let block = NonNull::new(list.get())?;
         // SAFETY: what is in a list was given to it by `give`, which wrote the link, and nobody
         // else has touched it since.
         list.set(unsafe { block.as_ref() }.next);
-        self.room.set(self.room.get() + size_of_class(class));
+        self.room.set(self.room.get() + class.size);
         Some(block.cast())
     }
 
@@ -98,11 +132,11 @@ impl Pool {
     /// # Safety
     /// 1. `memory` is a block of `class` that the caller owns and gives up.
     #[inline(always)]
-    unsafe fn give(&self, memory: NonNull<u8>, class: usize) -> bool {
-        let Some(room) = self.room.get().checked_sub(size_of_class(class)) else {
+    unsafe fn give(&self, memory: NonNull<u8>, class: Class) -> bool {
+        let Some(room) = self.room.get().checked_sub(class.size) else {
             return false;
         };
-        let list = &self.lists[class];
+        let list = &self.lists[class.list];
         let block: NonNull<Free> = memory.cast();
         // SAFETY: (1) the block is ours, large enough for a pointer (8 bytes in the smallest
         // class) and aligned to 16.
@@ -124,7 +158,7 @@ impl Pool {
     }
 
     fn close(&self) {
-        for class in 0..CLASSES {
+        for class in (0..CLASSES).map(class_in) {
             while let Some(block) = self.take(class) {
                 // SAFETY: blocks of a class were allocated with the layout of that class.
                 unsafe { alloc::dealloc(block.as_ptr(), layout_of(class)) };
@@ -204,6 +238,7 @@ mod tests {
     fn a_class_fits_its_layouts_and_wastes_less_than_its_step() {
         for size in 1..=4152 {
             let class = class_of(Layout::from_size_align(size, 8).unwrap()).expect("small enough");
+            assert_eq!(class, class_in(class.list));
             let block = layout_of(class).size();
             assert!(
                 block >= size && block < size.max(8) + 16,
@@ -218,8 +253,23 @@ mod tests {
         assert_eq!(
             class_of(Layout::from_size_align(64, 32).unwrap()),
             None,
-            "aligned to more"
+            "aligned otherwise"
         );
+    }
+
+    #[test]
+    fn what_asks_for_lines_gets_whole_ones() {
+        let layout = |size| Layout::from_size_align(size, LINE).unwrap();
+        for size in 1..=LINES * LINE {
+            let class = class_of(layout(size)).expect("small enough");
+            assert_eq!(class, class_in(class.list));
+            assert_eq!(layout_of(class), layout(size.next_multiple_of(LINE)));
+        }
+        assert_eq!(class_of(layout(LINES * LINE + 1)), None, "too large");
+        let block = take(layout(100));
+        assert!(block.as_ptr().addr().is_multiple_of(LINE));
+        // SAFETY: (1) it came from `take` with this layout; (2) nobody uses it.
+        unsafe { give(block, layout(100)) };
     }
 
     #[test]
@@ -251,10 +301,10 @@ mod tests {
         }
         let class = class_of(layout).unwrap();
         POOL.with(|pool| {
-            assert!(pool.room.get() < size_of_class(class), "it is full");
+            assert!(pool.room.get() < class.size, "it is full");
             let mut kept = 0;
             while let Some(block) = pool.take(class) {
-                kept += size_of_class(class);
+                kept += class.size;
                 // SAFETY: blocks of a class were allocated with the layout of that class.
                 unsafe { alloc::dealloc(block.as_ptr(), layout_of(class)) };
             }
