@@ -3,7 +3,8 @@
 use crate::moment::looks_in_opposite_order;
 use crate::support::{Value, World, model};
 use crate::transaction::{state, write_a_and_b};
-use snapcell::{Entity, Stop, transaction, transaction_or_abort};
+use snapcell::{Changes, Entity, Stop, transaction, transaction_or_abort, try_transaction};
+use std::sync::Arc;
 
 /// What two entities are, by a transaction that writes nothing. It is under a guard, so that no other fence comes
 /// after what it sees than its own.
@@ -122,5 +123,56 @@ model! {
         let mine = write_a_and_b(world, a, b);
         let theirs = other.join().unwrap();
         format!("{theirs}, {mine}: {}", state(&all))
+    }
+}
+
+model! {
+    /// A transaction reads A, and has one added to B when it commits, while another one writes both.
+    /// Invariant: what is added to was current together with what was read, in those attempts too that are to be
+    /// tried again.
+    a_fold_beside_a_read {
+        bound: Some(3),
+        kills: [FoldWithoutSecondLook],
+        outcomes: ["0, refused at B: 0@0 1@1", "10, made: 10@1 11@2"],
+    }
+    |world| {
+        let all = world.entities([0, 0]);
+        let other = world.spawn(&all, |world, [a, b]| write_a_and_b(world, a, b));
+        let [a, b] = &*all;
+        let read = transaction(|tx| {
+            let number = tx.get(a)?.number();
+            tx.fold(b, move |value| {
+                assert_eq!(value.number(), number, "both are from before or after");
+                world.value(number + 1)
+            });
+            Ok(number)
+        });
+        let theirs = other.join().unwrap();
+        format!("{read}, {theirs}: {}", state(&all))
+    }
+}
+
+model! {
+    /// A transaction writes A, whose clock stands still in models, and B, whose own counts, beside a commit to B.
+    /// Invariant: what it writes has one time, though A gets its place before B is looked at.
+    one_time_for_both {
+        bound: Some(4),
+        kills: [KeepEarlyTimes],
+        outcomes: ["the same time, B@1", "the same time, B@2"],
+    }
+    |world| {
+        let all = Arc::new([Entity::new(world.value(0)), world.entity(0)]);
+        let other = world.spawn(&all, |world, [_, b]| drop(b.replace(world.value(1))));
+        let [a, b] = &*all;
+        let changes = Changes::new().replace(a, world.value(2)).replace(b, world.value(2));
+        let made = try_transaction(changes).expect("nothing was read");
+        let [of_a, of_b] = [a, b].map(|entity| made.stamp(entity).expect("it was written"));
+        drop(made);
+        other.join().unwrap();
+        let shown = a.snapshot().stamp();
+        assert_eq!(shown.version(), of_a.version());
+        let is_one = of_a.time() == of_b.time() && shown.time() == of_a.time();
+        let times = if is_one { "the same time" } else { "two times" };
+        format!("{times}, B@{}", of_b.version())
     }
 }

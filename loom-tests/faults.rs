@@ -65,6 +65,8 @@ const MODELS: &[&Model] = &[
     &crate::closure::opacity::MODEL,
     &crate::closure::two_looks::MODEL,
     &crate::closure::giving_up::MODEL,
+    &crate::closure::a_fold_beside_a_read::MODEL,
+    &crate::closure::one_time_for_both::MODEL,
     &crate::moment::a_transaction::MODEL,
     &crate::moment::a_transaction_and_a_commit::MODEL,
     &crate::moment::two_moments::MODEL,

@@ -62,7 +62,6 @@ impl Clock {
     }
 
     /// What the clock says now, in nanoseconds. A logical clock stands still.
-    #[cfg(feature = "scheduler")]
     #[inline]
     pub(crate) fn now(&self) -> u64 {
         self.reading().at_birth()
@@ -170,6 +169,7 @@ impl Reading {
     }
 
     /// The time of a birth.
+    #[inline]
     pub(crate) fn at_birth(self) -> u64 {
         match self {
             Reading::At(now) => now,

@@ -99,21 +99,14 @@ impl Stamp {
         }
     }
 
-    /// The version of the next commit, where there is one.
+    /// The version of the next commit, or `None` where it is at its end.
     #[inline]
-    pub(crate) fn next_version(self) -> u64 {
+    pub(crate) fn next_version(self) -> Option<u64> {
         let one = u64::from(!planted(Fault::KeepVersion));
-        self.version.wrapping_add(one)
-    }
-
-    /// The time of the next commit, if that depends on nothing else, or `None` where the version is at its
-    /// end.
-    #[inline]
-    pub(crate) fn next_time(self, reading: Reading) -> Option<u64> {
-        if self.version == u64::MAX {
-            return Some(self.first(reading)?.time);
+        match self.version.checked_add(one) {
+            None if self == Stamp::UNBORN => Some(0),
+            version => version,
         }
-        Some(reading.after(self.time))
     }
 
     /// The time before which nothing can be committed that follows from this.

@@ -287,6 +287,18 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         self.0.extra().map(|extras| extras.clock.reading())
     }
 
+    /// Both, with one look.
+    #[inline]
+    pub(super) fn validate_and_read(&self, value: &T) -> Result<Option<Reading>, E> {
+        match self.0.extra() {
+            Some(extras) => {
+                extras.validate(value)?;
+                Ok(Some(extras.clock.reading()))
+            }
+            None => Ok(None),
+        }
+    }
+
     #[inline]
     pub(super) fn validate(&self, value: &T) -> Result<(), E> {
         match self.0.extra() {

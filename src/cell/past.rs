@@ -7,7 +7,7 @@
 //!
 //! # Why there are no holes
 //! *Whoever is about to publish a successor of a snapshot records that snapshot first*: commits in
-//! `Entity::admit`, transactions when they prepare (`raw/attempt.rs`). All who race do, and they record
+//! `Entity::admit`, transactions when they place their drafts (`raw/place.rs`). All who race do, and they record
 //! the same node at the same place. So when version v + 1 is at the head, v has been recorded, by whoever put it
 //! there at the latest; a thread that is stopped anywhere leaves nothing undone. What came before the commit
 //! is seen by whoever sees its snapshot (HEAD_CAS → HEAD_LOAD). So a reader loads the head first, and

@@ -85,11 +85,13 @@ impl<'e> Transaction<'e> {
     }
 
     /// Begins an attempt.
-    #[inline]
+    #[inline(always)]
     pub(super) fn begin(&mut self) {
         self.log.clear();
         // Those of an attempt that is tried again are nobody's business.
-        *self.hooks.get_mut() = None;
+        if self.hooks.get_mut().is_some() {
+            self.drop_hooks();
+        }
         self.attempt = self.attempt.saturating_add(1);
     }
 
@@ -132,10 +134,10 @@ impl<'e> Transaction<'e> {
 
     /// Has the value of an entity replaced, whatever it is at the commit.
     pub fn write<X: Target<'e, Error = Infallible>>(&self, entity: X, value: X::Value) {
-        if let Err(never) = entity.entity().validate(&value) {
-            match never {}
-        }
-        let reading = entity.entity().own_reading();
+        let reading = match entity.entity().validate_and_read(&value) {
+            Ok(reading) => reading,
+            Err(never) => match never {},
+        };
         self.log.write(entity.enter(), reading, value);
     }
 
@@ -161,10 +163,10 @@ impl<'e> Transaction<'e> {
         entity: X,
         value: X::Value,
     ) -> Result<(), Invalid<X::Value, X::Error>> {
-        if let Err(error) = entity.entity().validate(&value) {
-            return Err(Invalid { value, error });
-        }
-        let reading = entity.entity().own_reading();
+        let reading = match entity.entity().validate_and_read(&value) {
+            Ok(reading) => reading,
+            Err(error) => return Err(Invalid { value, error }),
+        };
         self.log.write(entity.enter(), reading, value);
         Ok(())
     }
@@ -368,17 +370,25 @@ impl<'e> Transaction<'e> {
         hooks.undone.extend(hooks.after_abort.drain(after_abort..));
     }
 
+    #[cold]
+    fn drop_hooks(&mut self) {
+        *self.hooks.get_mut() = None;
+    }
+
     /// Ends it: the hooks are called.
-    #[inline]
+    #[inline(always)]
     pub(super) fn committed(&mut self) {
-        if let Some(hooks) = self.hooks.get_mut().take() {
-            self.call(*hooks);
+        if self.hooks.get_mut().is_some() {
+            self.call_after_commit();
         }
     }
 
     /// Calls all, whatever one of them does.
     #[cold]
-    fn call(&mut self, hooks: Hooks<'e>) {
+    fn call_after_commit(&mut self) {
+        let Some(hooks) = self.hooks.get_mut().take() else {
+            return;
+        };
         self.log.clear();
         drop(hooks.belongings);
         let mut panic = None;
@@ -391,6 +401,17 @@ impl<'e> Transaction<'e> {
         if let Some(payload) = panic {
             resume_unwind(payload);
         }
+    }
+
+    #[cold]
+    fn call_after_abort(&mut self) {
+        let Some(hooks) = self.hooks.get_mut().take() else {
+            return;
+        };
+        self.log.clear();
+        let hooks = *hooks;
+        drop(hooks.belongings);
+        hooks.after_abort.into_iter().for_each(quietly);
     }
 
     /// Ends an attempt after which there is to be no other, or only after a long wait.
@@ -409,13 +430,10 @@ impl<'e> Transaction<'e> {
 
 /// Without a commit: with one, there are no hooks any more.
 impl Drop for Transaction<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        if let Some(hooks) = self.hooks.get_mut().take() {
-            self.log.clear();
-            let hooks = *hooks;
-            drop(hooks.belongings);
-            hooks.after_abort.into_iter().for_each(quietly);
+        if self.hooks.get_mut().is_some() {
+            self.call_after_abort();
         }
     }
 }

@@ -1,26 +1,29 @@
 //! How a transaction tries to commit.
 //!
-//! Look at what there is to be done and in which order. Then, under one guard, load all heads and compare what
-//! is current with what was read, make what is to be installed, and have the verdict decide (`verdict.rs`). What
-//! loses gives the values back for the next attempt.
+//! Look at what there is to be done and in which order. Then, under one guard, go through it once: load each head,
+//! compare what is current with what was read, put the draft in its place, and write the entry (`place.rs`). When all
+//! are written nothing is published yet; then the verdict decides (`verdict.rs`).
+//!
+//! # Who owns a draft
+//! The operation, until it is in its place; from then on the attempt. Of one that is refused on the way or aborted
+//! the operations take back what they gave, for the next.
+//!
+//! # The time
+//! All that a transaction publishes has one time, which no entity may have been ahead of. Drafts get the time that is
+//! known when they are placed: that of the clock, as good as always. If an entity turns out to be ahead of it, all are
+//! put off.
 
-use super::drive::{self, Outcome, Role, Settled};
+use super::drive::{self, Outcome, Role};
 use super::log::Log;
-use super::node::{Header, Place, take_count};
-use super::op::{Op, Prepared};
-use super::ops::Ops;
-use super::proxy::Proxy;
-use super::reclaim::{Computing, Guard, Reclaim, Reclaimer};
-use super::retired::Retired;
-use super::verdict::{self, Base, Entry, Verdict};
-use super::word::{AWAITED, bare, has};
-use crate::clock::{Clock, Reading};
+use super::ops::{Ops, are_current};
+use super::reclaim::{Guard, Reclaim, Reclaimer};
+use super::verdict::Verdict;
+use crate::clock::Clock;
 use crate::stamp::Stamp;
 use crate::sync;
 use crate::sync::fault::{Fault, planted};
 use crate::sync::orderings::site;
-use std::mem;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 
 /// What became of an attempt to commit.
 pub(crate) enum Attempted {
@@ -65,24 +68,23 @@ impl Log<'_> {
         Reclaimer::release_some_or_give_way();
         // Before the heads are loaded.
         let now = if needs_clock {
-            Clock::default().reading()
+            Clock::default().now()
         } else {
-            Reading::Next
+            0
         };
         let guard = Reclaimer::pin();
-        let time = match ops.prepare(now, &guard) {
-            Ok(time) => time,
-            Err(refused) => return refused,
-        };
+        if ops.is_special
+            && let Err(refused) = ops.look_first(&guard)
+        {
+            return refused;
+        }
         if let [index] = ops.order[..]
-            && let op = &mut ops.list[index]
-            && !op.change.is_none()
+            && !ops.list[index].change.is_none()
             && !planted(Fault::ValidateThenDecide)
         {
-            // SAFETY: (1) prepared under the guard.
-            return unsafe { op.commit_alone(time, &guard) };
+            return ops.commit_alone(index, now, &guard);
         }
-        ops.commit_together(time, &guard)
+        ops.commit_together(now, &guard)
     }
 
     pub(super) fn reads(&self) -> usize {
@@ -147,26 +149,33 @@ impl Ops {
     /// Finds out which operations do something, and in which order: that in which all transactions
     /// install theirs. Whether any needs the clock that all entities share that have none of their own. `None`
     /// if nothing is to be installed.
-    #[inline]
-    pub(super) fn census(&mut self) -> Option<bool> {
+    #[inline(always)]
+    fn census(&mut self) -> Option<bool> {
         let Ops { list, order, .. } = self;
         let (mut installs, mut needs_clock, mut is_sorted) = (false, false, true);
-        let mut last = None;
+        let (mut len, mut last) = (0, 0);
         order.clear();
+        order.reserve(list.len());
+        let room = order.spare_capacity_mut();
         for (index, op) in list.iter().enumerate() {
-            let changes = !op.change.is_none();
-            let installs_this = changes | op.holds_current;
-            installs |= installs_this;
-            needs_clock |= changes & op.reading.is_none();
-            let is_read =
-                op.is_read && !planted(Fault::NoProxies) && !planted(Fault::ValidateThenDecide);
-            if installs_this | is_read {
-                order.push(index);
-                let rank = op.rank();
-                is_sorted &= last < Some(rank);
-                last = Some(rank);
+            if !op.change.is_none() {
+                installs = true;
+                needs_clock |= op.reading.is_none();
+            } else if op.holds_current {
+                installs = true;
+            } else if !op.is_read || planted(Fault::NoProxies) || planted(Fault::ValidateThenDecide)
+            {
+                continue;
             }
+            // SAFETY: there is room for the whole list.
+            unsafe { room.get_unchecked_mut(len) }.write(index);
+            len += 1;
+            let rank = op.rank();
+            is_sorted &= last <= rank;
+            last = rank;
         }
+        // SAFETY: so many were just written.
+        unsafe { order.set_len(len) };
         let is_to_be_sorted = !is_sorted && !planted(Fault::Unsorted);
         match &mut order[..] {
             // The most common case, without a branch that nobody can predict.
@@ -181,225 +190,139 @@ impl Ops {
         installs.then_some(needs_clock)
     }
 
-    /// Loads all heads, and compares what is current with what is expected. The time of the commit.
-    #[inline]
-    pub(super) fn prepare(&mut self, now: Reading, guard: &Guard) -> Result<u64, Attempted> {
-        let mut time = 0;
+    /// Looks at all heads, then folds and holds what is current. A closure that panics leaves nothing behind, since
+    /// nothing is begun.
+    ///
+    /// What was read is looked at once more in between: so it was current when that was loaded which a closure is
+    /// about to see, and may be compared with what was read.
+    #[cold]
+    #[inline(never)]
+    fn look_first(&mut self, guard: &Guard) -> Result<(), Attempted> {
+        for op in &mut self.list {
+            // What an attempt has left that was refused.
+            op.found = None;
+        }
         for &index in &self.order {
             let op = &mut self.list[index];
-            let found = op.prepare(guard).map_err(|found| Attempted::Refused {
-                index,
-                expected: op.mismatch(found).unwrap_or(found),
-                found,
-            })?;
-            // Not before what was only read, either: all that it follows from comes first.
-            time = if op.change.is_none() {
-                found.earliest().max(time)
-            } else {
-                // Who has a clock of its own may have a history, too.
-                if op.reading.is_some() && !planted(Fault::RecordSinglesOnly) {
-                    // SAFETY: (1) the log keeps the entity; (2) the guard protects what it has just found.
-                    unsafe { (op.of.record)(op.stem, op.prepared.current) };
-                }
-                match found.next_time(op.reading.unwrap_or(now)) {
-                    Some(next) => next.max(time),
-                    None => return Err(Attempted::VersionLimit { index, found }),
-                }
-            };
+            let found = op.look(guard).map_err(|found| op.refusal(index, found))?;
+            op.found = Some(found);
         }
-        Ok(time)
+        for &index in &self.order {
+            let op = &self.list[index];
+            // SAFETY: (1) the log keeps the entity.
+            let node = unsafe { op.current(guard) };
+            // SAFETY: the guard protects it.
+            let found = unsafe { node.as_ref() }.stamp();
+            if op.mismatch(found).is_some() && !planted(Fault::FoldWithoutSecondLook) {
+                return Err(op.refusal(index, found));
+            }
+        }
+        for &index in &self.order {
+            self.list[index].fold_and_hold(guard);
+        }
+        Ok(())
     }
 
-    /// Has a verdict decide over all.
-    #[inline]
-    pub(super) fn commit_together(&mut self, time: u64, guard: &Guard) -> Attempted {
-        let verdict = Verdict::make(self.order.len());
+    /// Has a verdict decide over all. `now` is the time, if any needs it, or 0.
+    ///
+    /// A function of its own, to have the registers for itself.
+    #[inline(never)]
+    fn commit_together(&mut self, now: u64, guard: &Guard) -> Attempted {
+        let len = self.order.len();
+        let verdict = Verdict::make(len);
+        let (mut time, mut are_noted) = (now, true);
         for (place, &index) in self.order.iter().enumerate() {
             let op = &mut self.list[index];
-            if !op.change.is_none() || !planted(Fault::NoteOnlyWritten) {
-                // SAFETY: the log keeps the entity.
-                unsafe { op.stem.as_ref() }.note_transacted();
-            }
-            // SAFETY: (1) prepared under the guard.
-            let entry = |verdict| unsafe { op.entry(verdict, time) };
+            // SAFETY: the log keeps the entity.
+            are_noted &= unsafe { op.stem.as_ref() }.is_transacted();
+            let entry = match op.entry(verdict, guard, &mut time) {
+                Ok(entry) => entry,
+                Err(found) => {
+                    let refusal = op.refusal(index, found);
+                    // SAFETY: (1) nothing was published. (2) So many are written.
+                    unsafe { self.take_back(verdict, place, 0) };
+                    return refusal;
+                }
+            };
             // SAFETY: (1) the verdict is new, and that long; (2) the node is the operation's.
             unsafe { Verdict::write(verdict, place, entry) };
         }
-        let still = || self.is_unchanged(guard, usize::MAX);
+        self.time = time;
+        if time != now {
+            // SAFETY: (1) all are written, and nothing is published.
+            unsafe { Verdict::set_time(verdict, time) };
+        }
+        if !are_noted {
+            // SAFETY: (1) all are written, and nothing is published.
+            unsafe { self.note_transacted(verdict) };
+        }
+        let still = || are_current(&self.list, guard);
         // SAFETY: (1), (2): just now, under the guard. (3) They have taken part in a transaction, and so
         // stay as long as the guard.
-        let outcome = unsafe { drive::drive(verdict, guard, Role::Owner, still) };
-        let Outcome::Aborted(installed) = outcome else {
-            for op in &mut self.list {
-                op.change.draft = ptr::null_mut();
-            }
-            return Attempted::Committed;
-        };
-        for (place, &index) in self.order.iter().enumerate() {
-            // SAFETY: (1) the verdict says so.
-            unsafe { self.list[index].take_back(place < installed) };
-        }
-        if installed == 0 {
-            // SAFETY: (1), (2): it was never published.
-            unsafe { Verdict::release(verdict.as_ptr().cast()) };
-        }
-        Attempted::Lost
-    }
-}
-
-impl Op {
-    /// Finds what is to be replaced, unless it is not what is expected. Its stamp, in both cases.
-    #[inline]
-    pub(super) fn prepare(&mut self, guard: &Guard) -> Result<Stamp, Stamp> {
-        // SAFETY: the log keeps the entity.
-        let stem = unsafe { self.stem.as_ref() };
-        let is_other = |current: NonNull<Header>| {
-            // SAFETY: it was found under the guard.
-            self.mismatch(unsafe { current.as_ref() }.stamp()).is_some()
-        };
-        // SAFETY: (1) as above.
-        let Settled { word, current } =
-            unsafe { drive::load_to_change(&stem.head, guard, is_other) };
-        // SAFETY: it was found under the guard.
-        let found = unsafe { current.as_ref() }.stamp();
-        if is_other(current) {
-            return Err(found);
-        }
-        self.prepared.word = word;
-        self.prepared.current = current;
-        if self.change.folds_len > 0 {
-            let computing = Computing::begin();
-            // SAFETY: (1) they are the operation's; (2) the guard protects the node.
-            let draft =
-                unsafe { (self.of.fold)(self.change.folds, self.change.folds_len, current) };
-            drop(computing);
-            let before = mem::replace(&mut self.change.draft, draft.as_ptr());
-            if !before.is_null() {
-                // SAFETY: (1), (2): it was the operation's, made by an earlier attempt.
-                unsafe { (self.of.end)(before.cast()) };
+        match unsafe { drive::drive(verdict, guard, Role::Owner, still) } {
+            Outcome::Committed => Attempted::Committed,
+            Outcome::Aborted(installed) => {
+                // SAFETY: (1) the verdict says so. (2) All are written, and whoever decided has retired it after
+                // the guard was pinned, if at all.
+                unsafe { self.take_back(verdict, len, installed) };
+                Attempted::Lost
             }
         }
-        if self.holds_current {
-            // SAFETY: the guard protects it.
-            take_count(unsafe { current.as_ref() });
-            let before = mem::replace(&mut self.held, current.as_ptr());
-            if let Some(before) = NonNull::new(before) {
-                // SAFETY: (1) the count was the operation's.
-                unsafe { (self.of.drop_held)(before) };
-            }
-        }
-        Ok(found)
     }
 
-    /// The node that is to be at the head: the draft, put in its place behind what was prepared for, or a
-    /// proxy.
+    /// Notes that the entities take part in a transaction, and must stay as long as who looks at it: from the first
+    /// install on others come without a handle.
     ///
     /// # Safety
-    /// 1. It was prepared under a guard that still lives.
-    #[inline(always)]
-    pub(super) unsafe fn node(&mut self, time: u64) -> NonNull<Header> {
-        let Prepared { word, current, .. } = self.prepared;
-        // SAFETY: (1); heads are never null.
-        let seq = unsafe { &*bare(word) }.seq() + 1;
-        let Some(mut draft) = NonNull::new(self.change.draft) else {
-            return Proxy::make(seq);
-        };
-        // SAFETY: (1).
-        let found = unsafe { current.as_ref() }.stamp();
-        let stamp = Stamp::new(found.next_version(), time);
-        self.prepared.stamp = stamp;
-        // SAFETY: the draft is the operation's, and nobody else refers to it.
-        unsafe { draft.as_mut() }.place(Place::new(stamp, seq));
-        draft
-    }
-
-    /// # Safety
-    /// 1. It was prepared under a guard that still lives.
-    #[inline(always)]
-    pub(super) unsafe fn entry(&mut self, verdict: NonNull<Verdict>, time: u64) -> Entry {
-        // SAFETY: (1).
-        let node = unsafe { self.node(time) };
-        self.prepared.node = node;
-        let Prepared { word, current, .. } = self.prepared;
-        // SAFETY: the log keeps the entity. A pointer into the whole block, which whoever wakes goes back to.
-        let head = unsafe { &raw mut (*self.stem.as_ptr()).head };
-        // SAFETY: from a pointer that isn't null.
-        let head = unsafe { NonNull::new_unchecked(head) };
-        // SAFETY: (1); heads are never null.
-        let base = unsafe { &*bare(word) };
-        Entry {
-            verdict,
-            head,
-            word,
-            base: Base::new(base.seq(), self.change.is_none()),
-            predecessor: if planted(Fault::PredecessorIsHead) {
-                NonNull::from(base)
-            } else {
-                current
-            },
-            node,
-            kind: &self.of.kind,
+    /// 1. All entries are written, and nothing is published.
+    #[cold]
+    unsafe fn note_transacted(&self, verdict: NonNull<Verdict>) {
+        for (place, &index) in self.order.iter().enumerate() {
+            // SAFETY: (1).
+            let entry = unsafe { Verdict::entry(verdict, place) };
+            if !entry.base.is_proxy() || !planted(Fault::NoteOnlyWritten) {
+                // SAFETY: the log keeps the entity.
+                unsafe { self.list[index].stem.as_ref() }.note_transacted();
+            }
         }
     }
 
     /// Takes back what was to be installed by an attempt that was aborted.
     ///
     /// # Safety
-    /// 1. The attempt is decided so, and what is said of the node is true.
-    pub(super) unsafe fn take_back(&mut self, was_installed: bool) {
-        let node = self.prepared.node;
-        if self.change.is_none() {
-            if !was_installed {
-                // SAFETY: (1), (2): nobody has ever seen it.
-                unsafe { Proxy::release(node.as_ptr().cast()) };
-            }
-        } else if was_installed {
-            // SAFETY: (1), (2): it was aborted, so nobody looks at the value.
-            self.change.draft = unsafe { (self.of.refill)(node) }.as_ptr();
+    /// 1. The attempt is decided so: only the first `installed` nodes were ever at their heads. 2. The first
+    ///    `written` entries are whole, and are there.
+    #[cold]
+    unsafe fn take_back(&mut self, verdict: NonNull<Verdict>, written: usize, installed: usize) {
+        for (place, &index) in self.order[..written].iter().enumerate() {
+            // SAFETY: (1), (2).
+            let entry = unsafe { Verdict::entry(verdict, place) };
+            // SAFETY: (1).
+            unsafe { self.list[index].take_back(entry, place < installed) };
+        }
+        if installed == 0 {
+            // SAFETY: (1), (2): it was never published.
+            unsafe { Verdict::release(verdict.as_ptr().cast()) };
         }
     }
 
     /// Commits a change of one entity, as a plain commit does.
-    ///
-    /// # Safety
-    /// 1. It was prepared under the guard.
-    pub(super) unsafe fn commit_alone(&mut self, time: u64, guard: &Guard) -> Attempted {
-        // SAFETY: (1).
-        let node = unsafe { self.node(time) }.as_ptr();
-        let Prepared { word, current, .. } = self.prepared;
-        // SAFETY: the log keeps the entity.
-        let head = &unsafe { self.stem.as_ref() }.head;
-        let mut expected = word;
-        while let Err(found) = head.compare_exchange(expected, node, site::HEAD_CAS) {
-            if bare(found) != bare(word) {
-                return Attempted::Lost;
-            }
-            // Somebody has begun to wait.
-            expected = found;
-        }
-        self.change.draft = ptr::null_mut();
-        let kind = &self.of.kind;
-        let retired = Retired {
-            node: current.as_ptr().cast(),
-            bytes: kind.bytes,
-            release: kind.release,
+    #[inline(always)]
+    fn commit_alone(&mut self, index: usize, now: u64, guard: &Guard) -> Attempted {
+        let op = &mut self.list[index];
+        self.time = now;
+        let (base, node) = match op.place(guard, &mut self.time) {
+            Ok((base, _, Some(node))) => (base, node),
+            Ok((_, _, None)) => unreachable!("the operation changes something"),
+            Err(found) => return op.refusal(index, found),
         };
-        // SAFETY: our exchange has replaced it.
-        unsafe { Reclaimer::retire(guard, retired) };
-        // SAFETY: heads are never null.
-        let replaced = unsafe { NonNull::new_unchecked(bare(word)) };
-        if replaced != current {
-            // SAFETY: (1) our exchange took it out, and something else was current.
-            unsafe { verdict::retire_hollow(replaced, kind, guard) };
+        // SAFETY: (1) found just now, under the guard. (2) The draft was placed behind it.
+        if unsafe { op.replace(base, node, guard) } {
+            Attempted::Committed
+        } else {
+            op.change.draft = node.as_ptr();
+            op.is_placed = false;
+            Attempted::Lost
         }
-        if has(expected, AWAITED) {
-            // SAFETY: the log keeps the entity. A pointer into the whole block, as in an entry.
-            let head = unsafe { &raw mut (*self.stem.as_ptr()).head };
-            // SAFETY: from a pointer that isn't null.
-            let head = unsafe { NonNull::new_unchecked(head) };
-            // SAFETY: (1) the log keeps the entity.
-            unsafe { (kind.wake)(head) };
-        }
-        Attempted::Committed
     }
 }

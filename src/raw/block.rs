@@ -67,11 +67,15 @@ impl Stem {
         self.rank.of(ptr::from_ref(self).addr())
     }
 
-    /// Notes that somebody may look at the head without a handle.
+    /// Whether it is noted that somebody may look at the head without a handle.
     #[inline(always)]
+    pub(super) fn is_transacted(&self) -> bool {
+        self.handles.is_set(TRANSACTED, site::TRANSACTED_LOAD)
+    }
+
+    /// Notes it.
     pub(super) fn note_transacted(&self) {
-        self.handles
-            .set_once(TRANSACTED, site::TRANSACTED_LOAD, site::TRANSACTED_SET);
+        self.handles.fetch_or(TRANSACTED, site::TRANSACTED_SET);
     }
 }
 

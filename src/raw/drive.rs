@@ -38,8 +38,8 @@ use super::node::Header;
 use super::reclaim::{Guard, Reclaim, Reclaimer, is_computing};
 use super::retired::{Releaser, Retired};
 use super::verdict::{
-    ABORTED, COMMITTED, Entry, INDEX_SHIFT, Resolved, UNDECIDED, Verdict, current, resolve,
-    retire_hollow,
+    ABORTED, COMMITTED, Entry, INDEX_SHIFT, Resolved, UNDECIDED, Verdict, current, current_at_once,
+    resolve_by, retire_hollow,
 };
 use super::word::{AWAITED, TENTATIVE, Word, bare, has, with};
 use crate::sync::coverage;
@@ -48,6 +48,7 @@ use crate::sync::orderings::site;
 use std::ptr::NonNull;
 
 /// A word of a head, and what is current there, when there is nothing to help any more.
+#[derive(Clone, Copy)]
 pub(super) struct Settled {
     pub(super) word: *mut Header,
     pub(super) current: NonNull<Header>,
@@ -60,23 +61,37 @@ pub(super) struct Settled {
 ///
 /// # Safety
 /// 1. The block of the head is there as long as the guard.
+#[inline(always)]
 pub(super) unsafe fn load_to_change(
     head: &Word,
     guard: &Guard,
     is_enough: impl Fn(NonNull<Header>) -> bool,
 ) -> Settled {
+    let word = head.load(site::HEAD_LOAD);
+    // SAFETY: (1) it was loaded under the guard.
+    match unsafe { current_at_once(word) } {
+        Ok(current) => Settled { word, current },
+        // SAFETY: (1), and all this was loaded under the guard.
+        Err(seen) => unsafe { resolve_to_change(head, guard, is_enough, word, seen) },
+    }
+}
+
+/// The same, of a word that leads to a node with a link that is not null.
+///
+/// # Safety
+/// 1. As [`load_to_change`]. 2. The word, the node and the link were loaded under the guard, one from the other.
+#[cold]
+#[inline(never)]
+unsafe fn resolve_to_change(
+    head: &Word,
+    guard: &Guard,
+    is_enough: impl Fn(NonNull<Header>) -> bool,
+    mut word: *mut Header,
+    mut seen: (NonNull<Header>, *mut ()),
+) -> Settled {
     loop {
-        let word = head.load(site::HEAD_LOAD);
-        // SAFETY: heads are never null.
-        let node = unsafe { NonNull::new_unchecked(bare(word)) };
-        if !has(word, TENTATIVE) {
-            return Settled {
-                word,
-                current: node,
-            };
-        }
-        // SAFETY: (1) it was loaded under the guard.
-        let Resolved { current, undecided } = unsafe { resolve(node) };
+        // SAFETY: (1) by (2).
+        let Resolved { current, undecided } = unsafe { resolve_by(seen.0, seen.1) };
         let Some(verdict) = undecided else {
             return Settled { word, current };
         };
@@ -85,6 +100,12 @@ pub(super) unsafe fn load_to_change(
         }
         // SAFETY: (1) it was read as undecided under the guard.
         unsafe { help(verdict, guard) };
+        word = head.load(site::HEAD_LOAD);
+        // SAFETY: (1) it was loaded under the guard.
+        match unsafe { current_at_once(word) } {
+            Ok(current) => return Settled { word, current },
+            Err(newer) => seen = newer,
+        }
     }
 }
 
@@ -166,10 +187,8 @@ pub(super) unsafe fn drive(
         };
         // SAFETY: (2), (3): the guard protects what is replaced.
         match unsafe { entry.install(head, expected, guard, role) } {
-            Install::Done { is_awaited } => {
-                awaited |= u64::from(is_awaited) << index.min(63);
-            }
-            Install::DoneByAnother => {}
+            Install::Done { is_awaited: false } | Install::DoneByAnother => {}
+            Install::Done { is_awaited: true } => awaited |= 1 << index.min(63),
             Install::Mismatch => {
                 proposal = ABORTED | index << INDEX_SHIFT;
                 break;
@@ -222,6 +241,7 @@ unsafe fn wake(entries: &[Entry], awaited: u64) {
 /// # Safety
 /// As [`drive`]. 4. What is proposed is true: everything is installed, or everything
 ///    before the index and what is there can't be any more.
+#[inline(always)]
 unsafe fn decide(verdict: NonNull<Verdict>, proposal: usize, guard: &Guard, role: Role) -> usize {
     // SAFETY: (1), (2).
     let word = unsafe { &(*verdict.as_ptr()).word };
@@ -248,16 +268,18 @@ unsafe fn decide(verdict: NonNull<Verdict>, proposal: usize, guard: &Guard, role
         for entry in &entries[..installed] {
             // SAFETY: it was at a head when this thread decided, and so was retired after the guard
             // was pinned, if at all.
-            unsafe { entry.settle(proposal == COMMITTED) };
-            if replaces && !one_by_one && !entry.base.is_proxy() {
-                bytes += entry.kind.bytes;
-            }
+            bytes += unsafe { entry.settle(proposal == COMMITTED) };
         }
         bytes
     };
+    let replaced = if planted(Fault::RetireBeforeSettling) {
+        0
+    } else {
+        settle()
+    };
     let mut bytes = Verdict::layout(entries.len()).size();
-    if !planted(Fault::RetireBeforeSettling) {
-        bytes += settle();
+    if replaces && !one_by_one {
+        bytes += replaced;
     }
     if one_by_one {
         for entry in entries.iter().filter(|entry| !entry.base.is_proxy()) {

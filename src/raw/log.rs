@@ -2,7 +2,7 @@
 //!
 //! There is one operation for each entity: the stamp that it must still have, if it was read; the value
 //! that is to be written, as a node that nobody else knows; the changes that are to be applied to whatever
-//! is current. [`Log::attempt`] prepares them all under one guard, and has the verdict decide.
+//! is current. [`Log::attempt`] puts them in their places under one guard, and has the verdict decide.
 //!
 //! # Why what is lent stays
 //! A read lends a value for as long as the log is borrowed. It lies in a node that the operation holds a
@@ -10,7 +10,7 @@
 //! is borrowed mutably. A draft that was lent and is written over goes to a place of its own until then.
 //!
 //! # Who owns a draft
-//! The operation, until the transaction is committed. An aborted attempt may have shown its nodes to
+//! The operation, unless an attempt has it (`attempt.rs`). An aborted attempt may have shown its nodes to
 //! others, who don't look at values of what isn't current; so the value moves to another node.
 
 use super::alternative::Saved;
@@ -19,7 +19,7 @@ use super::block::Handle;
 use super::end;
 use super::kept::Recorder;
 use super::node::{Draft, Header, Held, Node, Seen};
-use super::op::{Change, Folds, Prepared, draft_of};
+use super::op::{Change, Erased, Folds, Subject, draft_of};
 use super::ops::{Ops, give_spare, take_spare};
 use super::reclaim::{Reclaim, Reclaimer};
 use crate::clock::Reading;
@@ -35,11 +35,18 @@ pub(crate) enum Target<'e, T: Send + Sync + 'static, X> {
     Owned(Handle<T, X>),
 }
 
-impl<T: Send + Sync + 'static, X> Target<'_, T, X> {
-    pub(crate) fn handle(&self) -> &Handle<T, X> {
-        match self {
-            Target::Borrowed(handle) => handle,
-            Target::Owned(handle) => handle,
+impl<T: Send + Sync + 'static, X: Recorder<T>> Target<'_, T, X> {
+    /// Forgets the types. A handle that was given is the subject's.
+    #[inline(always)]
+    fn subject(self) -> Subject {
+        let (stem, owns_handle) = match self {
+            Target::Borrowed(handle) => (handle.stem(), false),
+            Target::Owned(handle) => (ManuallyDrop::new(handle).stem(), true),
+        };
+        Subject {
+            stem,
+            of: const { &Erased::<T, X>::OF },
+            owns_handle,
         }
     }
 }
@@ -100,17 +107,32 @@ impl<'e> Log<'e> {
         T: Send + Sync + 'static,
         X: Recorder<T>,
     {
+        Ok(self.look_and_enter(target, look)?.1)
+    }
+
+    /// The same, and which operation is that of the entity.
+    #[inline(always)]
+    fn look_and_enter<T, X, R>(
+        &self,
+        target: Target<'e, T, X>,
+        look: impl FnOnce(&T) -> R,
+    ) -> Result<(usize, R), Overtaken>
+    where
+        T: Send + Sync + 'static,
+        X: Recorder<T>,
+    {
+        let subject = target.subject();
         let mut ops = self.ops.borrow_mut();
-        let index = ops.enter(target);
-        if ops.list[index].is_plain() {
-            let guard = Reclaimer::pin();
-            let node = ops.see(index, &guard)?;
+        if let Some(index) = ops.find(subject.stem) {
+            subject.give_up();
             drop(ops);
-            // SAFETY: the guard protects it, whose value is a `T`.
-            return Ok(look(unsafe { Node::<T>::value_of(Node::of(node)) }));
+            return Ok((index, self.look_at(index, look)?));
         }
+        let guard = Reclaimer::pin();
+        let (index, node) = ops.see_first(subject, &guard)?;
         drop(ops);
-        self.look_at(index, look)
+        // SAFETY: the guard protects it, whose value is a `T`.
+        Ok((index, look(unsafe { Node::<T>::value_of(Node::of(node)) })))
     }
 
     /// Has the value of an entity replaced by what `f` makes of it, as this transaction sees it.
@@ -124,12 +146,12 @@ impl<'e> Log<'e> {
         T: Send + Sync + 'static,
         X: Recorder<T>,
     {
-        let index = self.enter(target);
-        let value = self.look_at(index, f)?;
+        let (index, value) = self.look_and_enter(target, f)?;
         self.put(self.ops.borrow_mut(), index, reading, value);
         Ok(())
     }
 
+    #[inline(never)]
     fn look_at<T: Send + Sync + 'static, R>(
         &self,
         index: usize,
@@ -187,7 +209,7 @@ impl<'e> Log<'e> {
         X: Recorder<T>,
     {
         let mut ops = self.ops.borrow_mut();
-        let index = ops.enter(target);
+        let index = ops.enter(target.subject());
         self.put(ops, index, reading, value);
         index
     }
@@ -204,7 +226,9 @@ impl<'e> Log<'e> {
     {
         let index = self.enter(target);
         let draft = {
-            let op = &mut self.ops.borrow_mut().list[index];
+            let mut ops = self.ops.borrow_mut();
+            ops.is_special = true;
+            let op = &mut ops.list[index];
             op.reading = reading;
             if op.change.folds_len > 0 {
                 ptr::null_mut()
@@ -250,7 +274,7 @@ impl<'e> Log<'e> {
         T: Send + Sync + 'static,
         X: Recorder<T>,
     {
-        self.ops.borrow_mut().enter(target)
+        self.ops.borrow_mut().enter(target.subject())
     }
 
     /// Looks at what is current of an entity, and has the commit depend on it.
@@ -390,8 +414,10 @@ impl<'e> Log<'e> {
         T: Send + Sync + 'static,
         X: Recorder<T>,
     {
-        let index = self.enter(target);
-        self.ops.borrow_mut().list[index].holds_current = true;
+        let mut ops = self.ops.borrow_mut();
+        let index = ops.enter(target.subject());
+        ops.list[index].holds_current = true;
+        ops.is_special = true;
     }
 
     /// What is held of an entity.
@@ -418,8 +444,6 @@ impl<'e> Log<'e> {
         if op.change.folds_len > 0 {
             return None;
         }
-        // An attempt that failed may have left one.
-        op.prepared.stamp = Prepared::NOTHING.stamp;
         let draft = NonNull::new(mem::replace(&mut op.change.draft, ptr::null_mut()))?;
         // SAFETY: (1) it was the operation's, of a `T`, and is not published.
         Some(unsafe { Draft::<T>::from_raw(Node::of(draft)) }.empty().0)
@@ -440,22 +464,15 @@ impl<'e> Log<'e> {
     {
         let mut ops = self.ops.borrow_mut();
         let index = ops.find(handle.stem())?;
-        let stamp = ops.list[index].prepared.stamp;
-        (stamp != Prepared::NOTHING.stamp).then_some(stamp)
+        let op = &ops.list[index];
+        op.is_placed.then(|| Stamp::new(op.version, ops.time))
     }
 
     /// Forgets everything.
     #[inline]
     pub(crate) fn clear(&mut self) {
         // Borrowed mutably, so nothing is lent.
-        let ops = self.ops.get_mut();
-        if !ops.list.is_empty() {
-            ops.journal.clear();
-            ops.list.clear();
-            ops.contradictions.clear();
-            ops.is_doomed = false;
-            ops.places = None;
-        }
+        self.ops.get_mut().clear();
     }
 }
 

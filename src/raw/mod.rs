@@ -28,6 +28,7 @@ mod log;
 mod node;
 mod op;
 mod ops;
+mod place;
 mod pool;
 mod project;
 mod proxy;

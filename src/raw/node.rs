@@ -88,10 +88,15 @@ impl Header {
     }
 
     /// Puts a draft in its place.
-    #[inline]
+    #[inline(always)]
     pub(super) fn place(&mut self, place: Place) {
         self.stamp = place.stamp;
         self.seq = place.seq;
+    }
+
+    /// Puts a draft off to a time.
+    pub(super) fn set_time(&mut self, time: u64) {
+        self.stamp = Stamp::new(self.stamp.version(), time);
     }
 
     /// The place of a node that is to follow this one, unless the version is at its end.

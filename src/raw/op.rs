@@ -5,6 +5,7 @@
 //! functions for the entity's types (`OfType`).
 
 use super::block::{Handle, Stem};
+use super::drive::Settled;
 use super::end;
 use super::kept::Recorder;
 use super::node::{Draft, Header, Held, Node, Place, Seen};
@@ -19,6 +20,25 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 
+/// An entity that an operation is about, its types forgotten.
+pub(super) struct Subject {
+    pub(super) stem: NonNull<Stem>,
+    pub(super) of: &'static OfType,
+    pub(super) owns_handle: bool,
+}
+
+impl Subject {
+    /// Gives up the handle, if there is one. It is not needed where there is an operation already, nor the last.
+    #[inline(always)]
+    pub(super) fn give_up(self) {
+        if self.owns_handle {
+            // SAFETY: (1) the handle is the subject's.
+            unsafe { (self.of.drop_handle)(self.stem) };
+        }
+    }
+}
+
+/// What a transaction is to do with one entity.
 pub(super) struct Op {
     pub(super) stem: NonNull<Stem>,
     pub(super) of: &'static OfType,
@@ -33,7 +53,12 @@ pub(super) struct Op {
     pub(super) reading: Option<Reading>,
     /// Whether what is current is to be held when it commits.
     pub(super) holds_current: bool,
-    pub(super) prepared: Prepared,
+    /// What an attempt has found to be current that has to look at all before any takes its place. Of no use without
+    /// its guard.
+    pub(super) found: Option<Settled>,
+    /// Whether the draft has its place in an attempt, or is published; and the version that it has there.
+    pub(super) is_placed: bool,
+    pub(super) version: u64,
 }
 
 /// What is to become of an entity.
@@ -72,27 +97,6 @@ impl Change {
     pub(super) fn is_empty(&self) -> bool {
         self.draft.is_null() && self.folds.is_null()
     }
-}
-
-/// What an attempt has found.
-#[derive(Clone, Copy)]
-pub(super) struct Prepared {
-    pub(super) word: *mut Header,
-    pub(super) current: NonNull<Header>,
-    /// The stamp of what is written.
-    pub(super) stamp: Stamp,
-    /// What is installed.
-    pub(super) node: NonNull<Header>,
-}
-
-impl Prepared {
-    pub(super) const NOTHING: Prepared = Prepared {
-        word: ptr::null_mut(),
-        current: NonNull::dangling(),
-        // No commit has it: not the first one of an entity that was not born yet, either.
-        stamp: Stamp::UNBORN,
-        node: NonNull::dangling(),
-    };
 }
 
 /// What has to be done with what an operation points to.
@@ -222,34 +226,52 @@ impl Op {
         unsafe { self.stem.as_ref() }.rank()
     }
 
-    /// Whether nothing is written, nor kept of what was read.
-    #[inline]
-    pub(super) fn is_plain(&self) -> bool {
-        self.change.is_none() && self.held.is_null()
-    }
-
     /// What is expected and isn't so.
     #[inline]
     pub(super) fn mismatch(&self, found: Stamp) -> Option<Stamp> {
         (self.is_read && self.expected != found).then_some(self.expected)
     }
 
+    /// Whether the entity has the stamp that was read.
+    ///
     /// # Safety
     /// 1. The entity is there as long as the guard.
-    pub(super) unsafe fn current(&self, _guard: &Guard) -> NonNull<Header> {
+    #[inline(always)]
+    pub(super) unsafe fn is_current(&self, guard: &Guard) -> bool {
         // SAFETY: (1).
-        let stem = unsafe { self.stem.as_ref() };
-        // SAFETY: (1) loaded under the guard.
-        unsafe { verdict::current(stem.head.load(site::HEAD_LOAD)) }
+        let node = unsafe { current_of(self.stem, guard) };
+        // SAFETY: the guard protects it.
+        self.expected == unsafe { node.as_ref() }.stamp()
     }
+
+    /// # Safety
+    /// 1. The entity is there as long as the guard.
+    #[inline(always)]
+    pub(super) unsafe fn current(&self, guard: &Guard) -> NonNull<Header> {
+        // SAFETY: (1).
+        unsafe { current_of(self.stem, guard) }
+    }
+}
+
+/// What is current of an entity.
+///
+/// # Safety
+/// 1. The entity is there as long as the guard.
+#[inline(always)]
+pub(super) unsafe fn current_of(stem: NonNull<Stem>, _guard: &Guard) -> NonNull<Header> {
+    // SAFETY: (1).
+    let stem = unsafe { stem.as_ref() };
+    // SAFETY: (1) loaded under the guard.
+    unsafe { verdict::current(stem.head.load(site::HEAD_LOAD)) }
 }
 
 /// When nothing is lent any more.
 impl Drop for Op {
     #[inline(always)]
     fn drop(&mut self) {
-        let nothing = self.change.draft.is_null() & self.change.folds.is_null();
-        if !(nothing & self.held.is_null() & !self.owns_handle) {
+        let Change { draft, folds, .. } = self.change;
+        let all = draft.addr() | folds.addr() | self.held.addr() | usize::from(self.owns_handle);
+        if all != 0 {
             self.end();
         }
     }

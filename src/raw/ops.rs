@@ -2,10 +2,9 @@
 
 use super::alternative::Saved;
 use super::block::Stem;
-use super::kept::Recorder;
-use super::log::{Overtaken, Target};
+use super::log::Overtaken;
 use super::node::Header;
-use super::op::{Change, Erased, OfType, Op, Prepared};
+use super::op::{Change, Op, Subject, current_of};
 use super::reclaim::Guard;
 use crate::stamp::Stamp;
 use crate::sync::per_thread;
@@ -39,18 +38,7 @@ pub(super) fn take_spare() -> Box<RefCell<Ops>> {
 /// Keeps that room, if it isn't large. There must be nothing in it.
 #[inline]
 pub(super) fn give_spare(mut ops: Box<RefCell<Ops>>) {
-    let Ops {
-        list,
-        order,
-        journal,
-        contradictions,
-        ..
-    } = ops.get_mut();
-    let most = list
-        .capacity()
-        .max(order.capacity())
-        .max(journal.capacity());
-    if most.max(contradictions.capacity()) <= MOST_ROOM {
+    if ops.get_mut().list.capacity() <= MOST_ROOM {
         // Past the end of the thread there is no place, and it is dropped.
         let _ = SPARE.try_with(|spare| spare.set(Some(ops)));
     }
@@ -64,6 +52,10 @@ pub(super) struct Ops {
     /// Those that take part in the attempt, in the order of their entities' addresses. What an earlier one has
     /// left here means nothing.
     pub(super) order: Vec<usize>,
+    /// Whether some have closures, or hold what is current.
+    pub(super) is_special: bool,
+    /// The time of what an attempt is to publish.
+    pub(super) time: u64,
     /// Where each is, when there are many. Made when it is asked for.
     pub(super) places: Option<HashMap<NonNull<Stem>, usize>>,
     /// What was written over while alternatives are tried, to be brought back, and what was lent.
@@ -78,14 +70,40 @@ pub(super) struct Ops {
 }
 
 impl Ops {
-    /// Adds an operation that does nothing yet.
-    #[inline]
-    pub(super) fn push(
-        &mut self,
-        stem: NonNull<Stem>,
-        of: &'static OfType,
-        owns_handle: bool,
-    ) -> usize {
+    /// Forgets everything. Nothing is lent.
+    #[inline(always)]
+    pub(super) fn clear(&mut self) {
+        if !self.list.is_empty() {
+            self.forget();
+        }
+    }
+
+    #[inline(never)]
+    fn forget(&mut self) {
+        if self.journal.capacity() | self.contradictions.capacity() != 0 || self.places.is_some() {
+            self.forget_the_rare();
+        }
+        self.list.clear();
+        self.is_doomed = false;
+        self.is_special = false;
+    }
+
+    /// Of what few transactions have, not even the room is kept.
+    #[cold]
+    fn forget_the_rare(&mut self) {
+        self.journal = Vec::new();
+        self.contradictions = Vec::new();
+        self.places = None;
+    }
+
+    /// Adds an operation that changes nothing yet, and has seen an entity with that stamp, if any.
+    #[inline(always)]
+    fn push(&mut self, subject: Subject, seen: Option<Stamp>) -> usize {
+        let Subject {
+            stem,
+            of,
+            owns_handle,
+        } = subject;
         let index = self.list.len();
         if index == self.list.capacity() {
             self.list.reserve(ROOM);
@@ -109,43 +127,55 @@ impl Ops {
             stem: stem,
             of: of,
             owns_handle: owns_handle,
-            expected: Stamp::new(0, 0),
-            is_read: false,
+            expected: seen.unwrap_or_default(),
+            is_read: seen.is_some(),
             held: ptr::null_mut(),
             change: Change::NONE,
             reading: None,
             holds_current: false,
-            prepared: Prepared::NOTHING,
+            found: None,
+            is_placed: false,
+            version: 0,
         }
         // SAFETY: there is room, and all fields were just written.
         unsafe { self.list.set_len(index + 1) };
-        index
-    }
-
-    /// The operation of an entity, made now if there is none.
-    #[inline]
-    pub(super) fn enter<T, X>(&mut self, target: Target<'_, T, X>) -> usize
-    where
-        T: Send + Sync + 'static,
-        X: Recorder<T>,
-    {
-        let stem = target.handle().stem();
-        if let Some(index) = self.find(stem) {
-            // A handle that is not needed is not the last one: there is that of the operation.
-            return index;
-        }
-        let owns_handle = matches!(target, Target::Owned(_));
-        let index = self.push(stem, const { &Erased::<T, X>::OF }, owns_handle);
-        mem::forget(target);
         if index >= FEW {
             self.note_place(stem, index);
         }
         index
     }
 
+    /// The operation of an entity, made now if there is none.
+    #[inline(always)]
+    pub(super) fn enter(&mut self, subject: Subject) -> usize {
+        if let Some(index) = self.find(subject.stem) {
+            subject.give_up();
+            return index;
+        }
+        self.push(subject, None)
+    }
+
+    /// What is current of an entity that has no operation, as [`see`](Self::see) finds it, and the operation.
+    #[inline(always)]
+    pub(super) fn see_first(
+        &mut self,
+        subject: Subject,
+        guard: &Guard,
+    ) -> Result<(usize, NonNull<Header>), Overtaken> {
+        // SAFETY: (1) the subject is borrowed, or has a handle that becomes the log's.
+        let node = unsafe { current_of(subject.stem, guard) };
+        // SAFETY: the guard protects it.
+        let stamp = unsafe { node.as_ref() }.stamp();
+        let index = self.push(subject, Some(stamp));
+        self.is_doomed |= !are_current(&self.list[..index], guard);
+        if self.is_doomed {
+            return Err(Overtaken);
+        }
+        Ok((index, node))
+    }
+
     /// What is current of an entity, if it was so at one moment with all that was read before. The commit
     /// depends on it from now on.
-    #[inline]
     pub(super) fn see(
         &mut self,
         index: usize,
@@ -174,13 +204,18 @@ impl Ops {
         Ok(node)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&mut self, stem: NonNull<Stem>) -> Option<usize> {
-        if self.list.len() <= FEW {
-            self.list.iter().position(|op| op.stem == stem)
+        let len = self.list.len();
+        let mut index = 0;
+        if len <= FEW {
+            while index < len && self.list[index].stem != stem {
+                index += 1;
+            }
         } else {
-            self.find_place(stem)
+            index = self.find_place(stem).unwrap_or(len);
         }
+        (index < len).then_some(index)
     }
 
     #[cold]
@@ -202,16 +237,15 @@ impl Ops {
     }
 
     /// Whether all that was read, but for one, is current.
-    #[inline]
-    pub(super) fn is_unchanged(&self, guard: &Guard, but: usize) -> bool {
-        self.list.iter().enumerate().all(|(index, op)| {
-            if index == but || !op.is_read {
-                return true;
-            }
-            // SAFETY: (1) the log keeps the entity.
-            let node = unsafe { op.current(guard) };
-            // SAFETY: the guard protects it.
-            op.expected == unsafe { node.as_ref() }.stamp()
-        })
+    fn is_unchanged(&self, guard: &Guard, but: usize) -> bool {
+        are_current(&self.list[..but], guard) && are_current(&self.list[but + 1..], guard)
     }
+}
+
+/// Whether all that was read by these is current.
+#[inline(always)]
+pub(super) fn are_current(ops: &[Op], guard: &Guard) -> bool {
+    // SAFETY: (1) the log keeps the entity.
+    ops.iter()
+        .all(|op| !op.is_read || unsafe { op.is_current(guard) })
 }

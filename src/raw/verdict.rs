@@ -132,7 +132,7 @@ pub(super) struct Resolved {
 /// # Safety
 /// 1. `node` was loaded, with the tentative mark, from a head, under a guard that still lives.
 #[inline]
-pub(super) unsafe fn resolve(node: NonNull<Header>) -> Resolved {
+unsafe fn resolve(node: NonNull<Header>) -> Resolved {
     // SAFETY: (1).
     let link = unsafe { link_of(node) };
     if link.is_null() {
@@ -161,7 +161,7 @@ unsafe fn link_of(node: NonNull<Header>) -> *mut () {
 /// 1. As there, and the link was loaded from the node then.
 #[cold]
 #[inline(never)]
-unsafe fn resolve_by(node: NonNull<Header>, link: *mut ()) -> Resolved {
+pub(super) unsafe fn resolve_by(node: NonNull<Header>, link: *mut ()) -> Resolved {
     let target = link.map_addr(|address| address & !(SETTLED | PROXY));
     let decided = |current| Resolved {
         current,
@@ -338,21 +338,48 @@ impl Verdict {
     /// 1. The verdict is not published, and `index` is below its length. 2. The node of the entry is the
     ///    caller's.
     #[inline(always)]
-    pub(super) unsafe fn write(
-        verdict: NonNull<Verdict>,
-        index: usize,
-        entry: impl FnOnce(NonNull<Verdict>) -> Entry,
-    ) {
+    pub(super) unsafe fn write(verdict: NonNull<Verdict>, index: usize, entry: Entry) {
         // SAFETY: (1) it lies within the verdict's memory.
         let place = unsafe { Self::first(verdict).add(index) };
+        let Entry { node, base, .. } = entry;
         // SAFETY: (1) the memory is ours.
-        unsafe { place.write(entry(verdict)) };
-        // SAFETY: it was just written.
-        let Entry { node, base, .. } = unsafe { place.as_ref() };
+        unsafe { place.write(entry) };
         let link = place.as_ptr().cast::<()>();
         let link = link.map_addr(|address| address | if base.is_proxy() { PROXY } else { 0 });
         // SAFETY: (2).
         unsafe { node.as_ref() }.link.store(link, site::LINK_BEGIN);
+    }
+
+    /// Puts all drafts off to a time.
+    ///
+    /// # Safety
+    /// 1. All entries are written, and nothing is published.
+    #[cold]
+    pub(super) unsafe fn set_time(verdict: NonNull<Verdict>, time: u64) {
+        if planted(Fault::KeepEarlyTimes) {
+            return;
+        }
+        // SAFETY: (1).
+        for entry in unsafe { Self::entries(verdict) } {
+            if !entry.base.is_proxy() {
+                let mut node = entry.node;
+                // SAFETY: (1) it is ours.
+                unsafe { node.as_mut() }.set_time(time);
+            }
+        }
+    }
+
+    /// One of the entries.
+    ///
+    /// # Safety
+    /// 1. It is written, and the verdict is there for `'v`.
+    pub(super) unsafe fn entry<'v>(verdict: NonNull<Verdict>, index: usize) -> &'v Entry {
+        // SAFETY: (1) it lies behind the verdict.
+        unsafe { verdict.as_ref() }.life.look();
+        // SAFETY: (1) it lies within the verdict's memory.
+        let place = unsafe { Self::first(verdict).add(index) };
+        // SAFETY: (1).
+        unsafe { place.as_ref() }
     }
 
     fn first(verdict: NonNull<Verdict>) -> NonNull<Entry> {
@@ -396,24 +423,27 @@ impl Entry {
         }
     }
 
-    /// Has the node's link say by itself what is current.
+    /// Has the node's link say by itself what is current. The size of what the node has replaced, if it is
+    /// current itself.
     ///
     /// # Safety
     /// 1. The node is there, and the verdict is decided.
-    pub(super) unsafe fn settle(&self, is_committed: bool) {
-        if planted(Fault::NeverSettle) {
-            return;
-        }
-        let link = if is_committed && !self.base.is_proxy() {
-            ptr::null_mut()
+    #[inline(always)]
+    pub(super) unsafe fn settle(&self, is_committed: bool) -> usize {
+        let (link, replaced) = if is_committed && !self.base.is_proxy() {
+            (ptr::null_mut(), self.kind.bytes)
         } else {
             let proxy = if self.base.is_proxy() { PROXY } else { 0 };
             let predecessor = self.predecessor.as_ptr().cast::<()>();
-            predecessor.map_addr(|address| address | SETTLED | proxy)
+            let link = predecessor.map_addr(|address| address | SETTLED | proxy);
+            (link, 0)
         };
-        // SAFETY: (1).
-        unsafe { self.node.as_ref() }
-            .link
-            .store(link, site::LINK_SETTLE);
+        if !planted(Fault::NeverSettle) {
+            // SAFETY: (1).
+            unsafe { self.node.as_ref() }
+                .link
+                .store(link, site::LINK_SETTLE);
+        }
+        replaced
     }
 }

@@ -114,6 +114,10 @@ pub enum Fault {
     WaitAtUndecided,
     /// A transaction that waits doesn't look whether what it has read was replaced meanwhile.
     RetryWithoutSecondLook,
+    /// A closure that is applied at the commit may see what is newer than what its transaction has read.
+    FoldWithoutSecondLook,
+    /// What a transaction has placed before it knew its time keeps an earlier one.
+    KeepEarlyTimes,
     /// A transaction that writes nothing looks at what it has read once more, and there is no fence before.
     ValidateWithoutFence,
     /// An entity that a transaction only reads doesn't learn that it takes part in one.
@@ -227,6 +231,8 @@ impl Fault {
         Fault::InstallWakesNobody,
         Fault::WaitAtUndecided,
         Fault::RetryWithoutSecondLook,
+        Fault::FoldWithoutSecondLook,
+        Fault::KeepEarlyTimes,
         Fault::ValidateWithoutFence,
         Fault::NoteOnlyWritten,
         Fault::FollowCurrent,

@@ -166,13 +166,11 @@ numeric_word!(AtomicUsize, usize);
 numeric_word!(AtomicU64, u64);
 
 impl AtomicUsize {
-    /// Sets a bit that is never taken back, unless it is set. In models without a look before, since that
-    /// is one more point where threads may switch, for nothing.
+    /// Whether a bit is set that is never taken back, and need not be set again. In models nobody looks, since
+    /// that is one more point where threads may switch, for nothing.
     #[inline(always)]
-    pub(crate) fn set_once(&self, bit: usize, look: Site, set: Site) {
-        if cfg!(any(snapcell_model, snapcell_epoch_model)) || self.load(look) & bit == 0 {
-            self.fetch_or(bit, set);
-        }
+    pub(crate) fn is_set(&self, bit: usize, look: Site) -> bool {
+        !cfg!(any(snapcell_model, snapcell_epoch_model)) && self.load(look) & bit != 0
     }
 }
 

@@ -546,6 +546,45 @@ fn whoever_is_in_the_way_without_a_change_costs_no_run_of_the_closure() {
     });
 }
 
+/// What was read changes together with what is to be folded, after the closure: the fold doesn't see that.
+#[test]
+fn a_fold_sees_nothing_that_never_was_beside_what_was_read() {
+    alone(|| {
+        let entities = in_order(vec![logical(0), logical(0)]);
+        for [read, folded] in [[0, 1], [1, 0]] {
+            let (read, folded) = (&entities[read], &entities[folded]);
+            let before = *read.snapshot();
+            let meanwhile = once(|| {
+                elsewhere(|| {
+                    transaction(|tx| {
+                        tx.update(read, |n| n + 10)?;
+                        tx.update(folded, |n| n + 10)
+                    });
+                });
+            });
+            let (mut runs, folds) = (0, Cell::new(0));
+            transaction(|tx| {
+                runs += 1;
+                let number = tx.get(read)?;
+                meanwhile();
+                let folds = &folds;
+                tx.fold(folded, move |n| {
+                    folds.set(folds.get() + 1);
+                    assert_eq!(*n, number, "they are always equal");
+                    *n
+                });
+                Ok(())
+            });
+            assert_eq!(
+                (runs, folds.get()),
+                (2, 1),
+                "the first attempt folds nothing"
+            );
+            assert_eq!(values(&entities), [before + 10; 2]);
+        }
+    });
+}
+
 #[test]
 fn a_fold_that_commits_to_its_own_entity_loses_to_itself() {
     alone(|| {
