@@ -8,30 +8,39 @@
 
 use crate::sync;
 
-/// The pauses after the first loss; doubled with each further one.
+/// The pauses after the first loss, when one entity is changed; doubled with each further one. Where all change one
+/// thing, who has lost will meet the winner again.
 const FIRST: u32 = 64;
-/// Losses after which pauses grow no more, and the slice of time is given away instead.
-const STEPS: u32 = 4;
+/// The same of a transaction: those who have met at one of several entities part at once.
+const FIRST_OF_SEVERAL: u32 = 4;
+/// Pauses that are not doubled any more; the slice of time is given away then as well.
+const MOST: u32 = 1024;
 
 /// The losses of one update so far.
 pub(crate) struct Backoff {
-    losses: u32,
+    next: u32,
 }
 
 impl Backoff {
     pub(crate) fn new() -> Self {
-        Backoff { losses: 0 }
+        Backoff { next: FIRST }
+    }
+
+    pub(crate) fn of_several() -> Self {
+        Backoff {
+            next: FIRST_OF_SEVERAL,
+        }
     }
 
     /// Stays away after a loss.
     #[cold]
     pub(crate) fn lost(&mut self) {
-        let most = FIRST << self.losses.min(STEPS);
         // Jitter downwards, in [½, 1]: losers of one race must not come back together.
-        sync::spin(fastrand::u32(most / 2..=most));
-        if self.losses >= STEPS {
+        sync::spin(fastrand::u32(self.next / 2..=self.next));
+        if self.next >= MOST {
             sync::yield_now();
+        } else {
+            self.next *= 2;
         }
-        self.losses = self.losses.saturating_add(1);
     }
 }

@@ -166,7 +166,7 @@ pub fn try_transaction<'e>(changes: Changes<'e>) -> Result<Transacted<'e>, Refus
         mut log,
         belongings,
     } = changes;
-    let mut backoff = Backoff::new();
+    let mut backoff = Backoff::of_several();
     let mut attempts: u32 = 0;
     loop {
         attempts = attempts.saturating_add(1);

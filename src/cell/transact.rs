@@ -273,7 +273,7 @@ fn run<'e, R, F>(
     limits: Limits,
     mut body: impl FnMut(&Transaction<'e>) -> Result<R, Stop<F>>,
 ) -> Result<R, TransactionError<F>> {
-    let mut backoff = Backoff::new();
+    let mut backoff = Backoff::of_several();
     let mut tx = Transaction::new();
     loop {
         let is_wait = match step(&mut tx, &limits, &mut backoff, &mut body) {
@@ -345,7 +345,7 @@ where
         }
         this.waits = None;
         this.belongings = Belongings::default();
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::of_several();
         let mut tx = Transaction::new();
         tx.attempt = this.attempts;
         for _ in 0..AT_ONCE {
