@@ -2,7 +2,8 @@
 //!
 //! Look at what there is to be done and in which order. Then, under one guard, go through it once: load each head,
 //! compare what is current with what was read, put the draft in its place, and write the entry (`place.rs`). When all
-//! are written nothing is published yet; then the verdict decides (`verdict.rs`).
+//! are written nothing is published yet; then the verdict decides (`verdict.rs`). If something is folded or held, all
+//! heads are looked at before that.
 //!
 //! # Who owns a draft
 //! The operation, until it is in its place; from then on the attempt. Of one that is refused on the way or aborted

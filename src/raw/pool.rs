@@ -42,7 +42,7 @@ struct Class {
 const fn class_of(layout: Layout) -> Option<Class> {
     let size = layout.size();
     if layout.align() == LINE {
-        // No layout is so large that this wraps.
+        // It wraps at size zero alone, which nobody asks for.
         let others = size.wrapping_sub(1) / LINE;
         if others >= LINES {
             return None;
