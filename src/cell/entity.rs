@@ -125,6 +125,12 @@ impl<T: Send + Sync + 'static, E> Extras<T, E> {
     }
 
     #[inline(never)]
+    fn validate_and_read(&self, value: &T) -> Result<Reading, E> {
+        self.validate(value)?;
+        Ok(self.clock.reading())
+    }
+
+    #[inline(never)]
     fn admit(&self, seen: Seen<'_, T>, value: &T) -> Result<(), E> {
         self.validate(value)?;
         match &self.past {
@@ -288,13 +294,10 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
     }
 
     /// Both, with one look.
-    #[inline]
+    #[inline(always)]
     pub(super) fn validate_and_read(&self, value: &T) -> Result<Option<Reading>, E> {
         match self.0.extra() {
-            Some(extras) => {
-                extras.validate(value)?;
-                Ok(Some(extras.clock.reading()))
-            }
+            Some(extras) => extras.validate_and_read(value).map(Some),
             None => Ok(None),
         }
     }

@@ -98,6 +98,7 @@ impl<'e> Log<'e> {
     }
 
     /// What `look` makes of that value. It runs under a guard, or not.
+    #[inline(always)]
     pub(crate) fn look<T, X, R>(
         &self,
         target: Target<'e, T, X>,
@@ -136,6 +137,7 @@ impl<'e> Log<'e> {
     }
 
     /// Has the value of an entity replaced by what `f` makes of it, as this transaction sees it.
+    #[inline(always)]
     pub(crate) fn update<T, X>(
         &self,
         target: Target<'e, T, X>,
@@ -198,6 +200,7 @@ impl<'e> Log<'e> {
     }
 
     /// Has the value of an entity replaced, whatever it is then. Which operation that is.
+    #[inline(always)]
     pub(crate) fn write<T, X>(
         &self,
         target: Target<'e, T, X>,
@@ -227,7 +230,6 @@ impl<'e> Log<'e> {
         let index = self.enter(target);
         let draft = {
             let mut ops = self.ops.borrow_mut();
-            ops.is_special = true;
             let op = &mut ops.list[index];
             op.reading = reading;
             if op.change.folds_len > 0 {
@@ -244,6 +246,7 @@ impl<'e> Log<'e> {
         }
         let mut ops = self.ops.borrow_mut();
         let ops = &mut *ops;
+        ops.is_special = true;
         let op = &mut ops.list[index];
         if ops.depth > 0 {
             ops.journal.push(Saved {

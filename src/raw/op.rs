@@ -269,15 +269,21 @@ pub(super) unsafe fn current_of(stem: NonNull<Stem>, _guard: &Guard) -> NonNull<
 impl Drop for Op {
     #[inline(always)]
     fn drop(&mut self) {
-        let Change { draft, folds, .. } = self.change;
-        let all = draft.addr() | folds.addr() | self.held.addr() | usize::from(self.owns_handle);
-        if all != 0 {
+        if self.has_something() {
             self.end();
         }
     }
 }
 
 impl Op {
+    /// Whether its end is anything to anybody.
+    #[inline(always)]
+    pub(super) fn has_something(&self) -> bool {
+        let Change { draft, folds, .. } = self.change;
+        let all = draft.addr() | folds.addr() | self.held.addr() | usize::from(self.owns_handle);
+        all != 0
+    }
+
     /// Gives up what it points to.
     #[inline(never)]
     pub(super) fn end(&mut self) {

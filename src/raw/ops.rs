@@ -73,24 +73,23 @@ impl Ops {
     /// Forgets everything. Nothing is lent.
     #[inline(always)]
     pub(super) fn clear(&mut self) {
-        if !self.list.is_empty() {
+        let is_rare = self.journal.capacity() | self.contradictions.capacity() != 0
+            || self.places.is_some()
+            || self.list.iter().any(Op::has_something);
+        if is_rare {
             self.forget();
         }
-    }
-
-    #[inline(never)]
-    fn forget(&mut self) {
-        if self.journal.capacity() | self.contradictions.capacity() != 0 || self.places.is_some() {
-            self.forget_the_rare();
-        }
-        self.list.clear();
+        // SAFETY: so many are there, and the drop of none of them would do anything.
+        unsafe { self.list.set_len(0) };
         self.is_doomed = false;
         self.is_special = false;
     }
 
     /// Of what few transactions have, not even the room is kept.
     #[cold]
-    fn forget_the_rare(&mut self) {
+    #[inline(never)]
+    fn forget(&mut self) {
+        self.list.clear();
         self.journal = Vec::new();
         self.contradictions = Vec::new();
         self.places = None;
