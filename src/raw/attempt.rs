@@ -230,7 +230,8 @@ impl Ops {
     #[inline(never)]
     fn commit_together(&mut self, now: u64, guard: &Guard) -> Attempted {
         let len = self.order.len();
-        let verdict = Verdict::make(len);
+        // SAFETY: (1) these are operations.
+        let verdict = unsafe { Verdict::make(len) };
         let (mut time, mut are_noted) = (now, true);
         for (place, &index) in self.order.iter().enumerate() {
             let op = &mut self.list[index];

@@ -277,7 +277,8 @@ unsafe fn decide(verdict: NonNull<Verdict>, proposal: usize, guard: &Guard, role
     } else {
         settle()
     };
-    let mut bytes = Verdict::layout(entries.len()).size();
+    // SAFETY: (1) these are they.
+    let mut bytes = unsafe { Verdict::layout(entries.len()) }.size();
     if replaces && !one_by_one {
         bytes += replaced;
     }

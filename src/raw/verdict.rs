@@ -295,7 +295,10 @@ unsafe fn take_apart_tentative(node: NonNull<Header>, kind: &'static Kind) -> No
 
 impl Verdict {
     /// On lines of their own: an owner whose lines nobody else writes to doesn't wait for them.
-    pub(super) fn layout(len: usize) -> Layout {
+    ///
+    /// # Safety
+    /// 1. So many operations, or entries, are in memory.
+    pub(super) unsafe fn layout(len: usize) -> Layout {
         const {
             assert!(
                 size_of::<Verdict>().is_multiple_of(align_of::<Entry>())
@@ -304,7 +307,6 @@ impl Verdict {
             )
         };
         let size = size_of::<Verdict>() + len * size_of::<Entry>();
-        // As many operations are in memory.
         const {
             assert!(
                 size_of::<Op>() >= size_of::<Entry>(),
@@ -312,13 +314,17 @@ impl Verdict {
             )
         };
         const { assert!(align_of::<Verdict>() <= pool::LINE) };
-        // SAFETY: what is in memory is below the limit, by far more than a verdict and a line.
+        // SAFETY: by (1), what is in memory is below the limit, by far more than a verdict and a line.
         unsafe { Layout::from_size_align_unchecked(size, pool::LINE) }
     }
 
     /// A verdict over entries that are still to be written, all of them, before it is driven.
-    pub(super) fn make(len: usize) -> NonNull<Verdict> {
-        let verdict: NonNull<Verdict> = pool::take(Self::layout(len)).cast();
+    ///
+    /// # Safety
+    /// 1. As [`layout`](Self::layout).
+    pub(super) unsafe fn make(len: usize) -> NonNull<Verdict> {
+        // SAFETY: (1).
+        let verdict: NonNull<Verdict> = pool::take(unsafe { Self::layout(len) }).cast();
         let content = Verdict {
             word: AtomicUsize::new(UNDECIDED),
             len,
@@ -407,7 +413,8 @@ impl Verdict {
         // SAFETY: (1) it is ours.
         let content = unsafe { verdict.as_ref() };
         content.life.end();
-        let layout = Self::layout(content.len);
+        // SAFETY: (1) so many entries are behind it.
+        let layout = unsafe { Self::layout(content.len) };
         // SAFETY: (1), (2): the memory came from the pool with this layout.
         unsafe { pool::give(verdict.cast(), layout) };
     }
