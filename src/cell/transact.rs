@@ -138,6 +138,9 @@ impl Transact {
 
     /// Bounds the attempts. One counts as failed when somebody else was faster, or when it waits. Default:
     /// unbounded.
+    ///
+    /// Pauses between attempts are short at first, 4 rounds of the processor's pause, then 8 and so on: a bound of
+    /// a few attempts may be reached within a microsecond.
     pub const fn retries(mut self, retry: Retry) -> Self {
         self.retry = retry;
         self
