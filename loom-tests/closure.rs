@@ -4,6 +4,7 @@ use crate::moment::looks_in_opposite_order;
 use crate::support::{Value, World, model};
 use crate::transaction::{state, write_a_and_b};
 use snapcell::{Changes, Entity, Stop, transaction, transaction_or_abort, try_transaction};
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// What two entities are, by a transaction that writes nothing. It is under a guard, so that no other fence comes
@@ -149,6 +150,38 @@ model! {
         });
         let theirs = other.join().unwrap();
         format!("{read}, {theirs}: {}", state(&all))
+    }
+}
+
+model! {
+    /// A transaction has one added to A and to B when it commits, while another one writes both.
+    /// Invariant: what is added to was current at one moment, in those attempts too that are to be tried again.
+    two_folds {
+        bound: Some(3),
+        kills: [FoldWithoutSecondLook],
+        outcomes: ["refused at A: 1@1 1@1", "refused at B: 1@1 1@1", "made: 11@2 11@2"],
+    }
+    |world| {
+        let all = world.entities([0, 0]);
+        let other = world.spawn(&all, |world, [a, b]| write_a_and_b(world, a, b));
+        let [a, b] = &*all;
+        // Of each attempt, what its first closure has seen until the second has.
+        let first = Cell::new(None);
+        let one_more = |value: &Value| {
+            let number = value.number();
+            match first.take() {
+                None => first.set(Some(number)),
+                Some(other) => assert_eq!(number, other, "both are from before or after"),
+            }
+            world.value(number + 1)
+        };
+        transaction(|tx| {
+            tx.fold(a, one_more);
+            tx.fold(b, one_more);
+            Ok(())
+        });
+        let theirs = other.join().unwrap();
+        format!("{theirs}: {}", state(&all))
     }
 }
 

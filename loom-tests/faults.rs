@@ -66,6 +66,7 @@ const MODELS: &[&Model] = &[
     &crate::closure::two_looks::MODEL,
     &crate::closure::giving_up::MODEL,
     &crate::closure::a_fold_beside_a_read::MODEL,
+    &crate::closure::two_folds::MODEL,
     &crate::closure::one_time_for_both::MODEL,
     &crate::moment::a_transaction::MODEL,
     &crate::moment::a_transaction_and_a_commit::MODEL,

@@ -194,8 +194,8 @@ impl Ops {
     /// Looks at all heads, then folds and holds what is current. A closure that panics leaves nothing behind, since
     /// nothing is begun.
     ///
-    /// What was read is looked at once more in between: so it was current when that was loaded which a closure is
-    /// about to see, and may be compared with what was read.
+    /// All is looked at once more in between, but what is only written: so everything that closures are about to see
+    /// was current at one moment, and with it what was read.
     #[cold]
     #[inline(never)]
     fn look_first(&mut self, guard: &Guard) -> Result<(), Attempted> {
@@ -214,8 +214,15 @@ impl Ops {
             let node = unsafe { op.current(guard) };
             // SAFETY: the guard protects it.
             let found = unsafe { node.as_ref() }.stamp();
-            if op.mismatch(found).is_some() && !planted(Fault::FoldWithoutSecondLook) {
+            if planted(Fault::FoldWithoutSecondLook) {
+                break;
+            }
+            if op.mismatch(found).is_some() {
                 return Err(op.refusal(index, found));
+            }
+            let is_same = op.found.is_some_and(|found| found.current == node);
+            if !is_same && (op.change.folds_len > 0 || op.holds_current) {
+                return Err(Attempted::Lost);
             }
         }
         for &index in &self.order {

@@ -114,7 +114,8 @@ pub enum Fault {
     WaitAtUndecided,
     /// A transaction that waits doesn't look whether what it has read was replaced meanwhile.
     RetryWithoutSecondLook,
-    /// A closure that is applied at the commit may see what is newer than what its transaction has read.
+    /// A closure that is applied at the commit may see what was never current together with what its transaction has
+    /// read, or with what another such closure sees.
     FoldWithoutSecondLook,
     /// What a transaction has placed before it knew its time keeps an earlier one.
     KeepEarlyTimes,
