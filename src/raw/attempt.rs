@@ -16,6 +16,7 @@
 
 use super::drive::{self, Outcome, Role};
 use super::log::Log;
+use super::op::Op;
 use super::ops::{Ops, are_current};
 use super::reclaim::{Guard, Reclaim, Reclaimer};
 use super::verdict::Verdict;
@@ -153,40 +154,35 @@ impl Ops {
     #[inline(always)]
     fn census(&mut self) -> Option<bool> {
         let Ops { list, order, .. } = self;
-        let (mut installs, mut needs_clock, mut is_sorted) = (false, false, true);
-        let (mut len, mut last) = (0, 0);
         order.clear();
-        order.reserve(list.len());
-        let room = order.spare_capacity_mut();
-        for (index, op) in list.iter().enumerate() {
-            if !op.change.is_none() {
-                installs = true;
-                needs_clock |= op.reading.is_none();
-            } else if op.holds_current {
-                installs = true;
-            } else if !op.is_read || planted(Fault::NoProxies) || planted(Fault::ValidateThenDecide)
-            {
-                continue;
-            }
-            // SAFETY: there is room for the whole list.
-            unsafe { room.get_unchecked_mut(len) }.write(index);
-            len += 1;
-            let rank = op.rank();
-            is_sorted &= last <= rank;
-            last = rank;
-        }
-        // SAFETY: so many were just written.
-        unsafe { order.set_len(len) };
-        let is_to_be_sorted = !is_sorted && !planted(Fault::Unsorted);
-        match &mut order[..] {
+        let (mut installs, mut needs_clock) = (false, false);
+        let mut note = |op: &Op| {
+            installs |= op.installs();
+            needs_clock |= op.needs_clock();
+        };
+        match &list[..] {
             // The most common case, without a branch that nobody can predict.
-            [first, second] => {
-                let flip = (*first ^ *second) * usize::from(is_to_be_sorted);
-                *first ^= flip;
-                *second ^= flip;
+            [first, second] if first.takes_part() && second.takes_part() => {
+                note(first);
+                note(second);
+                let is_to_be_swapped = first.rank() > second.rank() && !planted(Fault::Unsorted);
+                let first = usize::from(is_to_be_swapped);
+                order.extend_from_slice(&[first, 1 - first]);
             }
-            all if is_to_be_sorted => all.sort_unstable_by_key(|&index| list[index].rank()),
-            _ => {}
+            all => {
+                let (mut is_sorted, mut last) = (true, 0);
+                for (index, op) in all.iter().enumerate() {
+                    if op.takes_part() {
+                        note(op);
+                        order.push(index);
+                        is_sorted &= last <= op.rank();
+                        last = op.rank();
+                    }
+                }
+                if !is_sorted && !planted(Fault::Unsorted) {
+                    order.sort_unstable_by_key(|&index| list[index].rank());
+                }
+            }
         }
         installs.then_some(needs_clock)
     }
@@ -244,7 +240,7 @@ impl Ops {
             let op = &mut self.list[index];
             // SAFETY: the log keeps the entity.
             are_noted &= unsafe { op.stem.as_ref() }.is_transacted();
-            let entry = match op.entry(verdict, guard, &mut time) {
+            let entry = match op.entry(verdict, self.is_special, guard, &mut time) {
                 Ok(entry) => entry,
                 Err(found) => {
                     let refusal = op.refusal(index, found);
@@ -320,7 +316,7 @@ impl Ops {
     fn commit_alone(&mut self, index: usize, now: u64, guard: &Guard) -> Attempted {
         let op = &mut self.list[index];
         self.time = now;
-        let (base, node) = match op.place(guard, &mut self.time) {
+        let (base, node) = match op.place(self.is_special, guard, &mut self.time) {
             Ok((base, _, Some(node))) => (base, node),
             Ok((_, _, None)) => unreachable!("the operation changes something"),
             Err(found) => return op.refusal(index, found),

@@ -15,6 +15,7 @@ use super::verdict::{self, Kind};
 use crate::clock::Reading;
 use crate::stamp::Stamp;
 use crate::sync::event::Event;
+use crate::sync::fault::{Fault, planted};
 use crate::sync::orderings::site;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -224,6 +225,26 @@ impl Op {
     pub(super) fn rank(&self) -> usize {
         // SAFETY: the log keeps the entity.
         unsafe { self.stem.as_ref() }.rank()
+    }
+
+    /// Whether something is to be put at its head by the commit, or looked at.
+    #[inline(always)]
+    pub(super) fn takes_part(&self) -> bool {
+        let is_looked_at =
+            self.is_read && !planted(Fault::NoProxies) && !planted(Fault::ValidateThenDecide);
+        self.installs() || is_looked_at
+    }
+
+    /// Whether it is more than a look.
+    #[inline(always)]
+    pub(super) fn installs(&self) -> bool {
+        !self.change.is_none() || self.holds_current
+    }
+
+    /// Whether what it writes gets its time from the clock of all that have none of their own.
+    #[inline(always)]
+    pub(super) fn needs_clock(&self) -> bool {
+        !self.change.is_none() && self.reading.is_none()
     }
 
     /// What is expected and isn't so.

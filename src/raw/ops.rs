@@ -73,6 +73,9 @@ impl Ops {
     /// Forgets everything. Nothing is lent.
     #[inline(always)]
     pub(super) fn clear(&mut self) {
+        if self.list.is_empty() {
+            return;
+        }
         let is_rare = self.journal.capacity() | self.contradictions.capacity() != 0
             || self.places.is_some()
             || self.list.iter().any(Op::has_something);

@@ -93,16 +93,18 @@ impl Op {
 
     /// Finds what is to be replaced, and its sequence number, and puts the draft, if there is one, in its place
     /// behind that, at `time`, which may have to be put off for it. The draft isn't the operation's any more then. If
-    /// it can't be done, the draft is where it was, and this is the stamp that was found.
+    /// it can't be done, the draft is where it was, and this is the stamp that was found. `has_looked` says that the
+    /// attempt has looked at all before.
     #[inline(always)]
     pub(super) fn place(
         &mut self,
+        has_looked: bool,
         guard: &Guard,
         time: &mut u64,
     ) -> Result<(Settled, u64, Option<NonNull<Header>>), Stamp> {
-        let settled = match self.found.take() {
-            Some(found) => found,
-            None => self.look(guard)?,
+        let settled = match self.found {
+            Some(found) if has_looked => found,
+            _ => self.look(guard)?,
         };
         // SAFETY: it was found under the guard.
         let found = unsafe { settled.current.as_ref() }.stamp();
@@ -141,10 +143,11 @@ impl Op {
     pub(super) fn entry(
         &mut self,
         verdict: NonNull<Verdict>,
+        has_looked: bool,
         guard: &Guard,
         time: &mut u64,
     ) -> Result<Entry, Stamp> {
-        let (Settled { word, current }, seq, draft) = self.place(guard, time)?;
+        let (Settled { word, current }, seq, draft) = self.place(has_looked, guard, time)?;
         // SAFETY: the log keeps the entity. A pointer into the whole block, which whoever wakes goes back to.
         let head = unsafe { &raw mut (*self.stem.as_ptr()).head };
         // SAFETY: from a pointer that isn't null.
