@@ -1,5 +1,6 @@
 //! What a store gets done beside maps, by id.
 
+mod bare;
 mod lives;
 mod maps;
 mod moves;
@@ -9,6 +10,7 @@ mod work;
 use crate::results::{Answer, Better, Metric};
 use crate::runner::Plan;
 use crate::table;
+use bare::Bare;
 use maps::{Dash, Foreign, Locked, Map, Papaya, Scc, Taken};
 use snapcell::{EntityId, Store};
 use std::cell::RefCell;
@@ -61,6 +63,8 @@ pub(crate) fn answer(plan: &Plan) -> Answer {
              store of the row that says so, are given ids of 128 random bits, and hash them with foldhash. All begin empty and grow.",
             "An operation takes an id, and reads its u64 or makes it v + 1. The ids are drawn beforehand, all equally likely.",
             "papaya's own update copies the value into a new entry. Its pin serves 64 operations; a store pins for each.",
+            "The limit is what snapshots alone take: a word for each counter, at its number, leads to 32 bytes with a stamp, a count and the \
+             value. An operation pins; an update makes a new one, exchanges the word, and uses the old one again after a grace.",
             "What is inserted has an id that was never there, and is removed a thousand insertions later; the number of all stays \
              what it is but for these. Each is timed in bursts of 64, and is a rate of all threads together.",
             "By group: the group that a counter is in is in the high bits of its value, and there is an index by it, of 64 counters for each group. \
@@ -152,6 +156,7 @@ struct Stocks {
     scc: Stock<Scc>,
     papaya: Stock<Papaya>,
     locked: Stock<Locked>,
+    bare: Stock<Bare>,
 }
 
 impl Stocks {
@@ -165,6 +170,7 @@ impl Stocks {
             scc: Stock::default(),
             papaya: Stock::default(),
             locked: Stock::default(),
+            bare: Stock::default(),
         }
     }
 }

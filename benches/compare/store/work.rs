@@ -33,6 +33,7 @@ pub(super) fn case(plan: &Plan, stocks: &Stocks, reads: u8, threads: usize) -> C
         contender(&stocks.scc, &work),
         contender(&stocks.papaya, &work),
         contender(&stocks.locked, &work),
+        contender(&stocks.bare, &work),
     ]);
     let name = name(stocks.size, &what, threads);
     runner::measure(plan, name, OPERATIONS, REFERENCE, contenders)
