@@ -139,8 +139,8 @@ impl Transact {
     /// Bounds the attempts. One counts as failed when somebody else was faster, or when it waits. Default:
     /// unbounded.
     ///
-    /// Pauses between attempts are short at first, 4 rounds of the processor's pause, then 8 and so on: a bound of
-    /// a few attempts may be reached within a microsecond.
+    /// Pauses between attempts are short at first, up to 4 rounds of the processor's pause, then up to 8 and so on: a
+    /// bound of a few attempts may be reached within a microsecond.
     pub const fn retries(mut self, retry: Retry) -> Self {
         self.retry = retry;
         self
@@ -258,7 +258,7 @@ fn step<'e, R, F>(
             Attempted::VersionLimit { .. } => {
                 return Step::Done(Err(TransactionError::VersionLimit));
             }
-            // What was read is still current: the same values once more.
+            // What was read is still current, as far as is known: the same values once more.
             Attempted::Lost => {
                 if let Some(error) = limits.reached(tx.attempt) {
                     return Step::Done(Err(error));

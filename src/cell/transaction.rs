@@ -202,9 +202,10 @@ impl<'e> Transaction<'e> {
     ///
     /// This is for changes that commute, a count that goes up for instance. The entity takes no part in
     /// the question whether what was read has changed, so others may commit to it meanwhile. `f` runs
-    /// under a guard, once for each attempt to commit, and can be no part of what the closure computes: if
-    /// the entity is read later, the changes are applied then, and it counts as read. What the folds of an
-    /// attempt see was current together, and together with all that was read. If `f` panics, nothing is published.
+    /// under a guard, at most once for each attempt to commit, and can be no part of what the closure computes: if
+    /// the entity is read later, the changes are applied then, and it counts as read. What folds find at their
+    /// entities was current together, and together with all that was read; over an own write, or an earlier fold, `f`
+    /// sees what that has made. If `f` panics, nothing is published.
     ///
     /// # Examples
     /// ```

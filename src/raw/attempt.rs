@@ -30,7 +30,7 @@ use std::ptr::NonNull;
 /// What became of an attempt to commit.
 pub(crate) enum Attempted {
     Committed,
-    /// Others were faster, but nothing that was read has changed.
+    /// Others were faster, but nothing that was read has changed, as far as was looked.
     Lost,
     /// Something that was read has changed.
     Refused {
@@ -157,7 +157,7 @@ impl Ops {
         order.clear();
         let (mut installs, mut needs_clock) = (false, false);
         let mut note = |op: &Op| {
-            installs |= op.installs();
+            installs |= op.is_act();
             needs_clock |= op.needs_clock();
         };
         match &list[..] {
@@ -190,41 +190,48 @@ impl Ops {
     /// Looks at all heads, then folds and holds what is current. A closure that panics leaves nothing behind, since
     /// nothing is begun.
     ///
-    /// All is looked at once more in between, but what is only written: so everything that closures are about to see
-    /// was current at one moment, and with it what was read.
+    /// All is looked at once more in between: so everything that closures are about to see was current at one moment,
+    /// and with it what was read.
     #[cold]
     #[inline(never)]
     fn look_first(&mut self, guard: &Guard) -> Result<(), Attempted> {
-        for op in &mut self.list {
-            // What an attempt has left that was refused.
-            op.found = None;
-        }
         for &index in &self.order {
             let op = &mut self.list[index];
             let found = op.look(guard).map_err(|found| op.refusal(index, found))?;
             op.found = Some(found);
         }
+        if !planted(Fault::FoldWithoutSecondLook) {
+            self.look_again(guard)?;
+        }
+        for &index in &self.order {
+            self.list[index].fold_and_hold(guard);
+        }
+        Ok(())
+    }
+
+    /// Whether all that was read, and all that is to be folded, is as it was when it was first looked at.
+    ///
+    /// Under the guard no address comes again, and what is replaced never becomes current again. So what is the same
+    /// twice was current all the while.
+    fn look_again(&self, guard: &Guard) -> Result<(), Attempted> {
+        let mut is_same = true;
         for &index in &self.order {
             let op = &self.list[index];
             // SAFETY: (1) the log keeps the entity.
             let node = unsafe { op.current(guard) };
             // SAFETY: the guard protects it.
             let found = unsafe { node.as_ref() }.stamp();
-            if planted(Fault::FoldWithoutSecondLook) {
-                break;
-            }
             if op.mismatch(found).is_some() {
                 return Err(op.refusal(index, found));
             }
-            let is_same = op.found.is_some_and(|found| found.current == node);
-            if !is_same && (op.change.folds_len > 0 || op.holds_current) {
-                return Err(Attempted::Lost);
-            }
+            let is_folded = op.change.folds_len > 0;
+            is_same &= !is_folded || op.found.is_some_and(|found| found.current == node);
         }
-        for &index in &self.order {
-            self.list[index].fold_and_hold(guard);
+        if is_same {
+            Ok(())
+        } else {
+            Err(Attempted::Lost)
         }
-        Ok(())
     }
 
     /// Has a verdict decide over all. `now` is the time, if any needs it, or 0.

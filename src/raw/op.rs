@@ -54,8 +54,8 @@ pub(super) struct Op {
     pub(super) reading: Option<Reading>,
     /// Whether what is current is to be held when it commits.
     pub(super) holds_current: bool,
-    /// What an attempt has found to be current that has to look at all before any takes its place. Of no use without
-    /// its guard.
+    /// What an attempt has found to be current that has to look at all before any takes its place. It means something
+    /// in that attempt alone, under its guard.
     pub(super) found: Option<Settled>,
     /// Whether the draft has its place in an attempt, or is published; and the version that it has there.
     pub(super) is_placed: bool,
@@ -227,17 +227,17 @@ impl Op {
         unsafe { self.stem.as_ref() }.rank()
     }
 
-    /// Whether something is to be put at its head by the commit, or looked at.
+    /// Whether the commit is to put something at its head, be it what only stands for what is there.
     #[inline(always)]
     pub(super) fn takes_part(&self) -> bool {
-        let is_looked_at =
+        let is_asked =
             self.is_read && !planted(Fault::NoProxies) && !planted(Fault::ValidateThenDecide);
-        self.installs() || is_looked_at
+        self.is_act() || is_asked
     }
 
-    /// Whether it is more than a look.
+    /// Whether it is more than a question.
     #[inline(always)]
-    pub(super) fn installs(&self) -> bool {
+    pub(super) fn is_act(&self) -> bool {
         !self.change.is_none() || self.holds_current
     }
 

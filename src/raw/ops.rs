@@ -73,19 +73,24 @@ impl Ops {
     /// Forgets everything. Nothing is lent.
     #[inline(always)]
     pub(super) fn clear(&mut self) {
+        // Without operations there is nothing about them, either.
         if self.list.is_empty() {
+            debug_assert!(!self.is_rare() && !self.is_doomed && !self.is_special);
             return;
         }
-        let is_rare = self.journal.capacity() | self.contradictions.capacity() != 0
-            || self.places.is_some()
-            || self.list.iter().any(Op::has_something);
-        if is_rare {
+        if self.is_rare() || self.list.iter().any(Op::has_something) {
             self.forget();
         }
         // SAFETY: so many are there, and the drop of none of them would do anything.
         unsafe { self.list.set_len(0) };
         self.is_doomed = false;
         self.is_special = false;
+    }
+
+    /// Whether there is what few transactions have.
+    #[inline(always)]
+    fn is_rare(&self) -> bool {
+        self.journal.capacity() | self.contradictions.capacity() != 0 || self.places.is_some()
     }
 
     /// Of what few transactions have, not even the room is kept.

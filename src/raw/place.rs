@@ -94,7 +94,7 @@ impl Op {
     /// Finds what is to be replaced, and its sequence number, and puts the draft, if there is one, in its place
     /// behind that, at `time`, which may have to be put off for it. The draft isn't the operation's any more then. If
     /// it can't be done, the draft is where it was, and this is the stamp that was found. `has_looked` says that the
-    /// attempt has looked at all before.
+    /// attempt has looked at all heads before.
     #[inline(always)]
     pub(super) fn place(
         &mut self,

@@ -297,7 +297,7 @@ impl Verdict {
     /// On lines of their own: an owner whose lines nobody else writes to doesn't wait for them.
     ///
     /// # Safety
-    /// 1. So many operations, or entries, are in memory.
+    /// 1. In memory there are so many operations, or there is room for so many entries.
     pub(super) unsafe fn layout(len: usize) -> Layout {
         const {
             assert!(
@@ -314,7 +314,7 @@ impl Verdict {
             )
         };
         const { assert!(align_of::<Verdict>() <= pool::LINE) };
-        // SAFETY: by (1), what is in memory is below the limit, by far more than a verdict and a line.
+        // SAFETY: by (1), and what is in memory beside this program is below the limit, by more than a verdict and a line.
         unsafe { Layout::from_size_align_unchecked(size, pool::LINE) }
     }
 
