@@ -50,6 +50,11 @@ const HANGS: Duration = Duration::from_secs(300);
 /// As [`support::alone`], without the noise of panics that are planned. Aborts if `body` never ends.
 fn alone(body: impl FnOnce() + Send) {
     silence_what_is_planned();
+    watched(Box::new(body));
+}
+
+/// The part of it that is the same for each test, and so is compiled once.
+fn watched(body: Box<dyn FnOnce() + Send + '_>) {
     support::alone(|| {
         let name = thread::current().name().unwrap_or("a test").to_owned();
         let (_ended, end) = channel::<()>();

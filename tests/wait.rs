@@ -32,6 +32,11 @@ const fn fewer_if_slow(number: usize) -> usize {
 
 /// As [`support::alone`], and aborts if `body` never ends.
 fn alone(body: impl FnOnce() + Send) {
+    watched(Box::new(body));
+}
+
+/// The part of it that is the same for each test, and so is compiled once.
+fn watched(body: Box<dyn FnOnce() + Send + '_>) {
     support::alone(|| {
         let name = thread::current().name().unwrap_or("a test").to_owned();
         let (_ended, end) = channel::<()>();

@@ -11,6 +11,11 @@ use std::thread;
 /// It runs on a thread of its own that ends meanwhile. The test's own thread ends later, and pins for
 /// a moment if it has ever pinned: that would be in the way of the next test.
 pub(crate) fn alone(body: impl FnOnce() + Send) {
+    alone_with(Box::new(body));
+}
+
+/// This is not generic, since all of [`thread`] would be compiled once more for each test that calls it.
+fn alone_with(body: Box<dyn FnOnce() + Send + '_>) {
     static LOCK: Mutex<()> = Mutex::new(());
     let _lock = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     let name = thread::current().name().unwrap_or("test").to_owned();
