@@ -125,7 +125,7 @@ impl<'e> Transaction<'e> {
     ///
     /// # Errors
     /// As [`read`](Transaction::read).
-    // In line, as the next and `update`: of the time of a small transaction the calls are a twelfth.
+    // In line, as the next and `update`: of the time of a small transaction the calls are about a tenth.
     #[inline(always)]
     pub fn get<X: Target<'e>>(&self, entity: X) -> Result<X::Value, Restart>
     where

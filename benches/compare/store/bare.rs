@@ -22,6 +22,8 @@ pub(super) struct Bare {
     nodes: Rows<Node>,
     begun: AtomicUsize,
     made: AtomicUsize,
+    /// Tells it from all others.
+    identity: Arc<()>,
 }
 
 /// A snapshot. It is written by whoever is to publish it.
@@ -54,8 +56,8 @@ impl<T: Default> Rows<T> {
 /// What one thread has replaced.
 #[derive(Default)]
 struct Ring {
-    /// In which map.
-    of: usize,
+    /// In which map, by its identity.
+    of: Option<Arc<()>>,
     waiting: VecDeque<usize>,
     retired: u64,
     released: u64,
@@ -72,10 +74,10 @@ const BEACON: u64 = 256;
 
 impl Ring {
     fn take(&mut self, bare: &Bare) -> usize {
-        let of = std::ptr::from_ref(bare).addr();
-        if self.of != of {
+        let is_of = |of: &Arc<()>| Arc::ptr_eq(of, &bare.identity);
+        if !self.of.as_ref().is_some_and(is_of) {
             *self = Ring {
-                of,
+                of: Some(Arc::clone(&bare.identity)),
                 ..Ring::default()
             };
         }
