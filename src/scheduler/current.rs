@@ -81,6 +81,13 @@ pub(super) enum Around {
     Busy,
 }
 
+/// Whether this thread is in the closure of an operation.
+#[inline]
+pub(super) fn is_in_closure() -> bool {
+    let is_in = RUNNING.try_with(|running| !running.is_empty());
+    is_in.unwrap_or(false)
+}
+
 /// Looks at the closures that this thread is in.
 #[inline]
 pub(super) fn around(targets: &[usize]) -> Around {
@@ -127,8 +134,7 @@ pub(super) fn within<R>(
 
 /// Whether this thread is in a closure, or serves: then it must not wait for what it serves itself.
 pub(super) fn is_inside() -> bool {
-    let is_in_closure = RUNNING.try_with(|running| !running.is_empty());
-    is_in_closure.unwrap_or(false) || is_serving()
+    is_in_closure() || is_serving()
 }
 
 /// Whether this thread serves.

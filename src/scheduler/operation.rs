@@ -1,6 +1,7 @@
 //! An operation in the making: what it does, and how important that is.
 #![forbid(unsafe_code)]
 
+use super::account::tally::Kind;
 use super::body::{Body, Change, Complaint, Merging, Prepared, Targets, Together};
 use super::class::Class;
 use super::current::Context;
@@ -87,8 +88,22 @@ impl Wish {
         }
     }
 
-    /// What it is part of, given what this thread is in the closure of.
+    /// Which operations it is counted with.
     #[inline]
+    pub(super) fn kind(&self) -> Kind {
+        Kind {
+            class: self.class,
+            name: self.name,
+        }
+    }
+
+    /// Whether it is part of one that was named.
+    #[inline]
+    pub(super) fn has_parent(&self) -> bool {
+        matches!(self.parent, Parent::Given(_))
+    }
+
+    /// What it is part of, given what this thread is in the closure of.
     pub(super) fn parent(&self, current: impl FnOnce() -> Option<Context>) -> Option<Context> {
         match &self.parent {
             Parent::Current => current(),

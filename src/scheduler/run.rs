@@ -22,68 +22,70 @@ use std::time::Duration;
 
 impl Shared {
     /// See [`Engine::run`](crate::Engine::run).
+    ///
+    /// The ordinary case is here: nothing is around the operation, nobody listens, nobody has reserved the target, and
+    /// nobody is faster. What more the other cases need is made when it turns out to be one.
     #[inline]
     pub(super) fn run_here<B: Body>(
         &self,
         operation: &Operation<B>,
     ) -> Result<B::Output, OperationError<B::Error>> {
-        let visit = self.begin(operation)?;
-        if visit.is_free {
-            match visit.attempt() {
-                Attempt::Lost(overtaken) => visit.lost(0, overtaken),
-                attempt => return visit.end(attempt, 0),
-            }
+        if current::is_in_closure()
+            || operation.wish.has_parent()
+            || self.ledger.feed.wants_of_operations()
+        {
+            return self.run_watched(operation);
         }
-        visit.go_on(u32::from(visit.is_free))
+        let entry = self.enter(operation).map_err(OperationError::NotTaken)?;
+        if !entry.is_free {
+            return self.visit(operation, entry, None).go_on(0);
+        }
+        let attempt = attempt(operation, None, entry.priority);
+        let (output, ending) = match attempt {
+            Attempt::Committed(output) => (output, Ending::Committed),
+            Attempt::Unchanged(output) => (output, Ending::Unchanged),
+            attempt => return self.visit(operation, entry, None).after(attempt),
+        };
+        // Somebody may listen by now.
+        if self.ledger.feed.wants_of_operations() {
+            return self
+                .visit(operation, entry, None)
+                .end(Ok(output), ending, 0);
+        }
+        // Counted before anybody can learn of it.
+        self.ledger
+            .tally
+            .came_and_went(operation.wish.kind(), ending, 0);
+        self.ledger.gate.leave();
+        Ok(output)
+    }
+
+    /// The same, inside another operation, or while somebody listens.
+    #[inline(never)]
+    fn run_watched<B: Body>(
+        &self,
+        operation: &Operation<B>,
+    ) -> Result<B::Output, OperationError<B::Error>> {
+        let visit = self.begin(operation)?;
+        if visit.entry.is_free {
+            let attempt = visit.attempt();
+            return visit.after(attempt);
+        }
+        visit.go_on(0)
     }
 
     /// What comes before the first attempt.
-    #[inline(always)]
     pub(super) fn begin<'v, B: Body>(
         &'v self,
         operation: &'v Operation<B>,
     ) -> Result<Visit<'v, B>, OperationError<B::Error>> {
-        let wish = &operation.wish;
-        let targets = operation.body.targets();
-        let Some(&target) = targets.first() else {
-            return Err(OperationError::NotTaken(NotTaken::NoTarget));
-        };
-        let current = match current::around(targets) {
+        let current = match current::around(operation.body.targets()) {
             Around::Nothing => None,
             Around::Inside(context) => Some(context),
             Around::Busy => return Err(OperationError::SelfConflict),
         };
-        let terms = local::with(self, |local| {
-            let policies = local.policies();
-            let policy = policies.get(wish.class).ok_or(NotTaken::UnknownClass)?;
-            let priority = admit(policy, wish.priority)?;
-            let reserves = wish.retry.as_ref().unwrap_or(policy.retry()).reserves(0);
-            let budget = wish.retries.unwrap_or(policy.retries());
-            let lane = local.lane(self, target);
-            Ok((priority, budget, !reserves && lane.reservation.is_free()))
-        });
-        let (own, budget, is_free) = terms.map_err(OperationError::NotTaken)?;
-        if !self.ledger.gate.enter() {
-            return Err(OperationError::NotTaken(NotTaken::ShutDown));
-        }
-        let parent = wish.parent(|| current);
-        let inherited = parent.as_ref().map(Context::priority);
-        let visit = Visit {
-            shared: self,
-            operation,
-            target,
-            priority: inherited.map_or(own, |inherited| inherited.max(own)),
-            own,
-            budget,
-            parent,
-            is_free,
-            id: Cell::new(None),
-            begun: self
-                .ledger
-                .feed
-                .wants_of_operations()
-                .then(|| self.ledger.now()),
-        };
+        let entry = self.enter(operation).map_err(OperationError::NotTaken)?;
+        let visit = self.visit(operation, entry, operation.wish.parent(|| current));
         if let Some(begun) = visit.begun {
             self.ledger.tell_at(begun, EventKind::Started, || {
                 (visit.about(0), What::Started)
@@ -91,19 +93,85 @@ impl Shared {
         }
         Ok(visit)
     }
+
+    /// Takes an operation in, if its class allows what it is to be and the engine isn't shut down.
+    #[inline(always)]
+    fn enter<B: Body>(&self, operation: &Operation<B>) -> Result<Entry, NotTaken> {
+        let wish = &operation.wish;
+        let &target = operation.body.targets().first().ok_or(NotTaken::NoTarget)?;
+        let entry = local::with(self, |local| {
+            let policies = local.policies();
+            let policy = policies.get(wish.class).ok_or(NotTaken::UnknownClass)?;
+            let reserves = wish.retry.as_ref().unwrap_or(policy.retry()).reserves(0);
+            Ok(Entry {
+                priority: admit(policy, wish.priority)?,
+                budget: wish.retries.unwrap_or(policy.retries()),
+                is_free: !reserves && local.lane(self, target).reservation.is_free(),
+            })
+        })?;
+        if self.ledger.gate.enter() {
+            Ok(entry)
+        } else {
+            Err(NotTaken::ShutDown)
+        }
+    }
+
+    /// What is known of an operation that was taken in.
+    #[cold]
+    fn visit<'v, B: Body>(
+        &'v self,
+        operation: &'v Operation<B>,
+        entry: Entry,
+        parent: Option<Context>,
+    ) -> Visit<'v, B> {
+        let ledger = &self.ledger;
+        let inherited = parent.as_ref().map(Context::priority);
+        let own = entry.priority;
+        Visit {
+            shared: self,
+            operation,
+            entry,
+            target: operation.body.targets()[0],
+            priority: inherited.map_or(own, |inherited| inherited.max(own)),
+            parent,
+            id: Cell::new(None),
+            begun: ledger.feed.wants_of_operations().then(|| ledger.now()),
+        }
+    }
+}
+
+/// What its class makes of an operation.
+#[derive(Clone, Copy)]
+struct Entry {
+    /// Its own priority.
+    priority: Priority,
+    budget: u32,
+    /// Whether nobody has reserved the target, and this one won't for its first attempt.
+    is_free: bool,
+}
+
+/// Makes an attempt, inside the closure of an operation. Who is woken by what comes of it is no part of this.
+#[inline(always)]
+fn attempt<B: Body>(
+    operation: &Operation<B>,
+    parent: Option<&Context>,
+    priority: Priority,
+) -> Attempt<B::Output, B::Error> {
+    let work = parent.and_then(|parent| parent.work.as_ref());
+    let body = &operation.body;
+    current::within(work, priority, body.targets(), || {
+        body::guarded(|| body.attempt_here())
+    })
 }
 
 /// An operation that is run on its caller's thread.
 pub(super) struct Visit<'v, B> {
     shared: &'v Shared,
     operation: &'v Operation<B>,
+    entry: Entry,
     pub(super) target: usize,
     pub(super) priority: Priority,
-    own: Priority,
-    budget: u32,
     parent: Option<Context>,
-    /// Whether nobody has reserved the target, and this one won't for its first attempt.
-    is_free: bool,
     /// Its number, once it has needed one.
     id: Cell<Option<OperationId>>,
     /// When it began, if somebody wanted to know.
@@ -111,24 +179,14 @@ pub(super) struct Visit<'v, B> {
 }
 
 impl<B: Body> Visit<'_, B> {
-    /// Makes an attempt, inside its closure. Who is woken by what comes of it is no part of this.
-    #[inline(always)]
+    /// Makes an attempt.
     pub(super) fn attempt(&self) -> Attempt<B::Output, B::Error> {
-        let parent = self.parent.as_ref();
-        let work = parent.and_then(|parent| parent.work.as_ref());
-        let body = &self.operation.body;
-        current::within(work, self.priority, body.targets(), || {
-            body::guarded(|| body.attempt_here())
-        })
+        attempt(self.operation, self.parent.as_ref(), self.priority)
     }
 
     /// Which operations it is counted with.
-    #[inline(always)]
     pub(super) fn kind(&self) -> Kind {
-        Kind {
-            class: self.operation.wish.class,
-            name: self.operation.wish.name,
-        }
+        self.operation.wish.kind()
     }
 
     /// Its number. Most never need one.
@@ -152,12 +210,12 @@ impl<B: Body> Visit<'_, B> {
             name: wish.name,
             class: wish.class,
             priority: self.priority,
-            own: self.own,
+            own: self.entry.priority,
             target: TargetId(self.target),
             parent: parent.map(|parent| parent.id),
             root: parent.map_or(id, |parent| parent.root),
             retries,
-            budget: self.budget,
+            budget: self.entry.budget,
         }
     }
 
@@ -188,9 +246,22 @@ impl<B: Body> Visit<'_, B> {
         });
     }
 
-    /// Notes what came of it.
-    #[inline(always)]
-    pub(super) fn end(
+    /// What comes after the first attempt.
+    fn after(
+        &self,
+        attempt: Attempt<B::Output, B::Error>,
+    ) -> Result<B::Output, OperationError<B::Error>> {
+        match attempt {
+            Attempt::Lost(overtaken) => {
+                self.lost(0, overtaken);
+                self.go_on(1)
+            }
+            attempt => self.settle(attempt, 0),
+        }
+    }
+
+    /// Ends it by what came of its last attempt.
+    pub(super) fn settle(
         &self,
         attempt: Attempt<B::Output, B::Error>,
         lost: u32,
@@ -205,6 +276,16 @@ impl<B: Body> Visit<'_, B> {
             Attempt::Failed(error) => (Err(error), Ending::Failed),
             Attempt::Lost(_) => unreachable!("it goes on"),
         };
+        self.end(result, ending, lost)
+    }
+
+    /// Notes how it has ended.
+    fn end(
+        &self,
+        result: Result<B::Output, OperationError<B::Error>>,
+        ending: Ending,
+        lost: u32,
+    ) -> Result<B::Output, OperationError<B::Error>> {
         let ledger = &self.shared.ledger;
         // Counted before anybody can learn of it.
         ledger.tally.came_and_went(self.kind(), ending, lost);
@@ -230,7 +311,7 @@ impl<B: Body> Visit<'_, B> {
         let terms = match shared.terms(&self.operation.wish) {
             Ok(terms) => terms,
             // Its class was changed meanwhile, and doesn't allow it any more. It was begun before that.
-            Err(why) => return self.end(Attempt::Failed(OperationError::NotTaken(why)), lost),
+            Err(why) => return self.settle(Attempt::Failed(OperationError::NotTaken(why)), lost),
         };
         let lane = shared.lane(self.target);
         let mut claim = Claiming::new(&lane, &shared.ledger, self.kind());
@@ -247,7 +328,7 @@ impl<B: Body> Visit<'_, B> {
                     entropy: fastrand::u64(..),
                 });
                 if let Some(error) = self.over(&terms, next, lost) {
-                    return self.end(Attempt::Failed(error), lost);
+                    return self.settle(Attempt::Failed(error), lost);
                 }
                 self.tell_retry(lost, terms.retries, next);
                 pause(next);
@@ -258,7 +339,7 @@ impl<B: Body> Visit<'_, B> {
                 Attempt::Lost(overtaken) => self.lost(lost, overtaken),
                 attempt => {
                     drop(claim);
-                    return self.end(attempt, lost);
+                    return self.settle(attempt, lost);
                 }
             }
             lost = lost.saturating_add(1);

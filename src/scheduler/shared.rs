@@ -4,7 +4,6 @@
 
 use super::account::handlers::Handlers;
 use super::account::registry::Registry;
-use super::account::tally::Kind;
 use super::body::Body;
 use super::class::{ClassPolicy, Policies};
 use super::current;
@@ -300,10 +299,7 @@ impl Shared {
             return refuse(operation, NotTaken::Overloaded);
         }
         let Operation { body, wish } = operation;
-        self.ledger.tally.submitted(Kind {
-            class: wish.class,
-            name: wish.name,
-        });
+        self.ledger.tally.submitted(wish.kind());
         let birth = Birth {
             id: self.next_id(),
             class: wish.class,

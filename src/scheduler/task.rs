@@ -198,7 +198,7 @@ impl Shared {
             underway.lost = lost;
         };
         underway.has_ended = true;
-        underway.visit.end(end, lost)
+        underway.visit.settle(end, lost)
     }
 }
 
@@ -217,7 +217,7 @@ impl<B: Body> Drop for Underway<'_, B> {
     fn drop(&mut self) {
         if !self.has_ended {
             let cancelled = Attempt::Failed(OperationError::Cancelled);
-            let _ = self.visit.end(cancelled, self.lost);
+            let _ = self.visit.settle(cancelled, self.lost);
         }
     }
 }

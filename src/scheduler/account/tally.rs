@@ -115,6 +115,8 @@ per_thread! {
 
 /// A row of this thread. It doesn't keep those of an engine that is gone.
 struct Mine {
+    /// Which rows it is one of: `all` keeps others from being there.
+    address: usize,
     all: Weak<Rows>,
     row: Arc<Row>,
 }
@@ -125,9 +127,16 @@ impl Mine {
         let row = Arc::new(Row::new(kind, tally.is_detailed, false));
         tally.rows.0.with(|rows| rows.push(row.clone()));
         Mine {
+            address: Arc::as_ptr(&tally.rows).addr(),
             all: Arc::downgrade(&tally.rows),
             row,
         }
+    }
+
+    /// Whether it is the row of an engine for such operations.
+    #[inline]
+    fn is_of(&self, tally: &Tally, kind: &Kind) -> bool {
+        self.address == Arc::as_ptr(&tally.rows).addr() && self.row.kind.is(kind)
     }
 }
 
@@ -168,7 +177,7 @@ impl Row {
     }
 
     #[inline]
-    fn end(&self, ending: Ending, life: impl FnOnce() -> Life) {
+    fn end(&self, ending: Ending, life: impl Fn() -> Life) {
         if let Some(details) = &self.details {
             details.note(ending, life());
         }
@@ -309,34 +318,32 @@ impl Tally {
 
     /// Counts in the row of this thread.
     #[inline]
-    fn with(&self, kind: Kind, count: impl FnOnce(&Row)) {
-        let kind = if self.is_detailed { kind } else { Kind::ANY };
-        let mut count = Some(count);
+    fn with(&self, kind: Kind, count: impl Fn(&Row)) {
+        let kind = if self.is_detailed { &kind } else { &Kind::ANY };
         let known = ROWS.try_with(|mine| {
             let mut mine = mine.borrow_mut();
-            let all = Arc::as_ptr(&self.rows);
-            let is_it = |mine: &&Mine| mine.all.as_ptr() == all && mine.row.kind.is(&kind);
-            if let Some(mine) = mine.iter().find(is_it) {
-                return count.take().map(|count| count(&mine.row));
-            }
-            if mine.len() == MINE {
-                mine.retain(|mine| mine.all.strong_count() > 0);
-            }
-            if mine.len() == MINE {
-                // Any of them, so that kinds that come in turns don't all go in turns.
-                mine.swap_remove(fastrand::usize(..MINE));
-            }
-            let new = Mine::new(self, kind);
-            let counted = count.take().map(|count| count(&new.row));
-            mine.push(new);
-            counted
+            let place = mine.iter().position(|mine| mine.is_of(self, kind));
+            let place = place.unwrap_or_else(|| self.open(&mut mine, kind));
+            count(&mine[place].row);
         });
-        if known.is_err()
-            && let Some(count) = count
-        {
+        if known.is_err() {
             // At the end of a thread there is no such place any more.
-            count(&Mine::new(self, kind).row);
+            count(&Mine::new(self, *kind).row);
         }
+    }
+
+    /// Where the rows of this thread have a new one.
+    #[cold]
+    fn open(&self, mine: &mut Vec<Mine>, kind: &Kind) -> usize {
+        if mine.len() == MINE {
+            mine.retain(|mine| mine.all.strong_count() > 0);
+        }
+        if mine.len() == MINE {
+            // Any of them, so that kinds that come in turns don't all go in turns.
+            mine.swap_remove(fastrand::usize(..MINE));
+        }
+        mine.push(Mine::new(self, *kind));
+        mine.len() - 1
     }
 
     #[inline]
@@ -345,8 +352,8 @@ impl Tally {
     }
 
     #[inline]
-    pub(in super::super) fn ended(&self, kind: Kind, ending: Ending, life: impl FnOnce() -> Life) {
-        self.with(kind, |row| row.end(ending, life));
+    pub(in super::super) fn ended(&self, kind: Kind, ending: Ending, life: impl Fn() -> Life) {
+        self.with(kind, |row| row.end(ending, &life));
     }
 
     /// Counts an operation that nobody else knew of: as submitted, and as ended.
