@@ -323,6 +323,33 @@ model! {
 }
 
 model! {
+    /// Two operations go out at the same time, by different shards, while somebody waits for both.
+    /// Invariant: one of them finds that they were the last, and wakes whoever waits.
+    the_last_two_out {
+        bound: Some(3),
+        kills: [],
+        outcomes: ["both"],
+    }
+    |_| {
+        let gate = Arc::new((Gate::default(), [AtomicU32::new(0), AtomicU32::new(0)]));
+        assert!(gate.0.enter() && gate.0.enter());
+        let others = [0, 1].map(|number| {
+            let gate = Arc::clone(&gate);
+            spawn(move || {
+                gate.1[number].store(1, Relaxed);
+                gate.0.leave();
+            })
+        });
+        gate.0.shut();
+        let done = gate.1.iter().all(|work| work.load(Relaxed) == 1);
+        for other in others {
+            other.join().unwrap();
+        }
+        String::from(if done { "both" } else { "too early" })
+    }
+}
+
+model! {
     /// An operation is submitted and ends, while somebody reads the counts.
     /// Invariant: at least as many were submitted as have ended.
     counts_are_read {

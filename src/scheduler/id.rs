@@ -4,8 +4,8 @@
 use std::fmt;
 use std::num::NonZeroU64;
 
-/// What tells an operation from all others of its engine, from its submission on and for good. Later ones are
-/// larger.
+/// What tells an operation from all others of its engine, from its submission on and for good. Of
+/// those that one thread submits later ones are larger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OperationId(pub(super) NonZeroU64);
 

@@ -5,7 +5,7 @@ use super::account::event::{About, Event, EventKind, What};
 use super::account::feed::Feed;
 use super::account::registry::Registry;
 use super::account::tally::Tally;
-use super::gate::Gate;
+use super::gate::{self, Gate};
 use crate::clock::Clock;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub(super) struct Ledger {
     pub(super) clock: Clock,
     /// How many operations are under way.
-    pub(super) gate: Gate,
+    pub(super) gate: Gate<{ gate::MANY }>,
     pub(super) tally: Tally,
     pub(super) feed: Arc<Feed>,
     /// What is known of each operation, if that is wanted.

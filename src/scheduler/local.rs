@@ -5,11 +5,15 @@
 #![forbid(unsafe_code)]
 
 use super::class::Policies;
+use super::id::OperationId;
 use super::lane::Lane;
 use super::shared::Shared;
+use crate::sync::orderings::site;
 use crate::sync::per_thread;
 use crate::sync::table::Remembered;
 use std::cell::RefCell;
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// How many lanes are remembered.
@@ -26,13 +30,33 @@ pub(super) struct Local {
     policies: Remembered<Policies>,
     /// Each at a place that follows from its target.
     lanes: [Option<Arc<Lane>>; LANES],
+    /// Numbers of operations that are this thread's to give.
+    ids: Range<u64>,
+    /// How many it takes next time.
+    more: u64,
 }
+
+/// How many numbers of operations a thread takes at once, at most.
+const IDS: u64 = 64;
 
 impl Local {
     /// The policies, as they are now.
     #[inline]
     pub(super) fn policies(&mut self) -> &Policies {
         self.policies.get()
+    }
+
+    /// A number for an operation. A thread takes twice as many at once each time, so that whoever submits few leaves no
+    /// gaps, and threads that submit many don't meet here.
+    #[inline]
+    pub(super) fn next_id(&mut self, shared: &Shared) -> OperationId {
+        let number = self.ids.next().unwrap_or_else(|| {
+            let first = shared.ids.0.fetch_add(self.more, site::NUMBER);
+            self.ids = first + 1..first + self.more;
+            self.more = IDS.min(2 * self.more);
+            first
+        });
+        OperationId(NonZeroU64::new(number).expect("they are counted from 1"))
     }
 
     /// The lane of an entity.
@@ -81,6 +105,8 @@ impl Local {
             engine: shared.id,
             policies: shared.policies.remember(),
             lanes: [const { None }; LANES],
+            ids: 0..0,
+            more: 1,
         }
     }
 }

@@ -246,7 +246,7 @@ impl Tally {
 }
 
 /// Whether operations are taken, and how many are under way.
-pub struct Gate(gate::Gate);
+pub struct Gate(gate::Gate<{ gate::MANY }>);
 
 impl Default for Gate {
     fn default() -> Self {

@@ -32,9 +32,8 @@ use crate::sync::orderings::site;
 use crate::sync::pool::Pool;
 use crate::sync::sleep;
 use crate::sync::table::Table;
-use crate::sync::{AtomicU64, global};
+use crate::sync::{Alone, AtomicU64, global};
 use std::mem;
-use std::num::NonZeroU64;
 use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
@@ -64,7 +63,7 @@ pub(super) struct Shared {
     pub(super) handlers: Arc<Handlers>,
     pub(super) policies: Table<Policies>,
     /// The jobs of the pool.
-    pub(super) jobs: Gate,
+    pub(super) jobs: Gate<1>,
     /// Who waits and would serve, where there are no threads.
     called: Event,
     pub(super) ready: Ready,
@@ -75,7 +74,8 @@ pub(super) struct Shared {
     pub(super) capacity: usize,
     pub(super) share: u32,
     pool: Pool,
-    ids: AtomicU64,
+    /// The next number of an operation that no thread has taken.
+    pub(super) ids: Alone<AtomicU64>,
     crowd: Lock<Crowd>,
 }
 
@@ -179,7 +179,7 @@ impl Shared {
             capacity: settings.capacity,
             share: settings.share,
             pool: Pool::new(settings.workers),
-            ids: AtomicU64::new(1),
+            ids: Alone(AtomicU64::new(1)),
             crowd: Lock::new(Crowd {
                 lanes: 0,
                 limit: LANES,
@@ -210,8 +210,7 @@ impl Shared {
     }
 
     pub(super) fn next_id(&self) -> OperationId {
-        let number = self.ids.fetch_add(1, site::NUMBER);
-        OperationId(NonZeroU64::new(number).expect("they are counted from 1"))
+        local::with(self, |local| local.next_id(self))
     }
 
     /// Whether a lane is this engine's.

@@ -55,6 +55,12 @@ use orderings::Site;
 #[cfg(feature = "scheduler")]
 pub(crate) use std::thread::panicking;
 
+/// Alone in its lines of the caches, of which processors fetch two at once: threads that change what is beside it
+/// don't slow down those who use it.
+#[cfg(feature = "scheduler")]
+#[repr(align(128))]
+pub(crate) struct Alone<T>(pub(crate) T);
+
 /// Defines a shared word whose every access names its site.
 ///
 /// The gate is what makes loom see a race between a load and a later compare-exchange of the same

@@ -297,13 +297,15 @@ sites! {
     EVENT_SET: Store Relaxed, pairs with "-", models [],
         "See EVENT_LOOK.";
     NUMBER: ReadModifyWrite Relaxed, pairs with "-", models [],
-        "Counts engines, or their operations: each number is given once.";
+        "Counts engines, their operations, or threads: each number is given once.";
     GATE_ENTER: ReadModifyWrite Relaxed, pairs with "-", models [],
         "Counts an operation in, and finds whether the engine is shut down: both are in one word.";
     GATE_LEAVE: ReadModifyWrite Release, pairs with "GATE_WAIT", models ["operation::the_last_one_out"],
         "Whoever sees that nothing is under way sees all that was done.";
     GATE_WAIT: Load Acquire, pairs with "GATE_LEAVE", models ["operation::the_last_one_out"],
         "See GATE_LEAVE.";
+    GATE_FENCE: Fence SeqCst, pairs with "GATE_FENCE", models ["operation::the_last_two_out"],
+        "Of those that go out by different shards, and whoever has closed the gate, one sees that nothing is left.";
     GATE_SET: CompareExchange Relaxed / Relaxed, pairs with "-", models [],
         "Opens or closes the engine. It orders nothing.";
     GATE_LOAD: Load Relaxed, pairs with "-", models [],

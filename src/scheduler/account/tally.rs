@@ -234,7 +234,7 @@ impl Details {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn note(&self, ending: Ending, life: Life) {
         let is_success = matches!(ending, Ending::Committed | Ending::Unchanged);
         let lost = u64::from(life.lost);
