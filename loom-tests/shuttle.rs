@@ -453,7 +453,13 @@ mod scheduler {
         let ledger = Arc::clone(ledger);
         let add_one = move |value: &Value| Value::new(value.number + 1, &ledger);
         let operation = Operation::update(entity, add_one).priority(priority);
-        engine.submit(at_once(operation)).ok()
+        let operation = at_once(operation);
+        let operation = if any(2) == 0 {
+            operation.short()
+        } else {
+            operation
+        };
+        engine.submit(operation).ok()
     }
 
     /// Whether it ended as one that others may end.

@@ -67,6 +67,12 @@ impl Clock {
         self.reading().at_birth()
     }
 
+    /// Whether it is the monotonic clock, of which there is one.
+    #[cfg(feature = "scheduler")]
+    pub(crate) fn is_monotonic(&self) -> bool {
+        matches!(self.0, Source::Monotonic)
+    }
+
     /// What the clock says now.
     #[inline]
     pub(crate) fn reading(&self) -> Reading {

@@ -51,7 +51,7 @@ pub(crate) use crate::raw::Lent;
 pub use arena::ArenaParts;
 #[cfg(feature = "store")]
 pub(crate) use arena::{EntityArena, Vacancy};
-#[cfg(feature = "store")]
+#[cfg(any(feature = "store", feature = "scheduler"))]
 pub(crate) use backoff::Backoff;
 pub use callback::Callback;
 pub use changes::{ChangeRefusal, Changes, Refused, Transacted, try_transaction};

@@ -16,6 +16,8 @@ mod crier;
 mod drive;
 mod end;
 #[cfg(feature = "scheduler")]
+mod exclusive;
+#[cfg(feature = "scheduler")]
 mod frames;
 #[cfg(feature = "store")]
 mod free;
@@ -46,6 +48,8 @@ pub(crate) use arena::{Arena, Lent, Vacancy};
 pub(crate) use attempt::Attempted;
 pub(crate) use block::{Handle, Waitable, Watcher};
 pub(crate) use end::{caught_panics, quietly};
+#[cfg(feature = "scheduler")]
+pub(crate) use exclusive::Exclusive;
 #[cfg(feature = "scheduler")]
 pub(crate) use frames::{Frames, Loan};
 pub(crate) use head::{Head, Publication};

@@ -82,6 +82,12 @@ pub(super) mod sealed {
             None
         }
 
+        /// When what it gives was committed, in nanoseconds of the monotonic clock, if that is known.
+        #[inline]
+        fn committed_at(&self, _output: &Self::Output) -> Option<u64> {
+            None
+        }
+
         /// Whether there is a part that is done before, beside others. `merges`: whether changes are to be merged.
         fn is_prepared(&self, _merges: bool) -> bool {
             false
@@ -328,6 +334,11 @@ where
 
     fn stamp(output: &Snapshot<T>) -> Option<Stamp> {
         Some(output.stamp())
+    }
+
+    #[inline]
+    fn committed_at(&self, output: &Snapshot<T>) -> Option<u64> {
+        self.entity.is_monotonic().then(|| output.stamp().time())
     }
 
     fn attempt(&self) -> Attempt<Snapshot<T>, F> {

@@ -11,7 +11,6 @@ use super::current;
 use super::lane::Lane;
 use super::operation::Operation;
 use super::outcome::OperationError;
-use super::record::Work;
 use super::shared::Shared;
 use super::stage::{self, Stage};
 use super::ticket::Submitted;
@@ -124,10 +123,10 @@ impl Engine {
     /// [`SubmitError`](crate::SubmitError) gives the operation back: the queue of its target is full, the engine is shut down, or the
     /// class doesn't allow the priority.
     pub fn submit<B: Body>(&self, operation: Operation<B>) -> Submitted<B> {
-        let ticket = self.shared.take(operation)?;
-        let work: Arc<dyn Work> = ticket.work.clone();
-        self.shared.dispatch(work, &*ticket.work);
-        Ok(ticket)
+        if operation.wish.is_short {
+            return self.shared.submit_short(operation);
+        }
+        self.shared.submit(operation)
     }
 
     /// Runs an operation on this thread, at once, beside its lane.

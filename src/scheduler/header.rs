@@ -30,6 +30,8 @@ pub(super) struct Header {
     /// When it was submitted, in nanoseconds of the engine's clock; and when its patience ends.
     pub(super) born: u64,
     pub(super) expires: u64,
+    /// Whether a guard may be held while its closure runs.
+    pub(super) is_short: bool,
     pub(super) patience: Duration,
     /// How often it may be tried again, and how.
     pub(super) budget: u32,
@@ -75,6 +77,9 @@ pub(super) struct Birth {
     pub(super) priority: Priority,
     pub(super) lane: Arc<Lane>,
     pub(super) parent: Option<Arc<dyn Work>>,
+    /// How many attempts it has lost before.
+    pub(super) lost: u32,
+    pub(super) is_short: bool,
     /// The clock of its trace, if it is to have one.
     pub(super) traced: Option<Clock>,
 }
@@ -89,6 +94,7 @@ impl Header {
             name: birth.name,
             born: birth.born,
             expires: birth.born.saturating_add(nanos),
+            is_short: birth.is_short,
             patience,
             budget: birth.budget,
             retry: birth.retry,
@@ -100,7 +106,7 @@ impl Header {
             own: AtomicU64::new(u64::from(birth.priority.get())),
             started: AtomicU64::new(0),
             ended: AtomicU64::new(0),
-            lost: AtomicUsize::new(0),
+            lost: AtomicUsize::new(birth.lost as usize),
             counted: AtomicUsize::new(0),
             rows: AtomicUsize::new(0),
             rows_ready: Rows::new(),

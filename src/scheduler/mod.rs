@@ -20,6 +20,7 @@
 //! | `ready` | which lanes are to be served, the important ones first |
 //! | `serve` | how that is done |
 //! | `run` | how an operation is run beside its lane |
+//! | `short` | how whoever submits one that is short runs it |
 //! | `timer` | who stays away before it is tried again |
 //! | `claiming` | how it deals with the reservation of its target |
 //! | `ledger`, `gate` | how many are under way, and what is noted of them |
@@ -61,6 +62,7 @@ mod retry;
 mod run;
 mod serve;
 mod shared;
+mod short;
 mod stage;
 mod status;
 mod task;

@@ -63,6 +63,7 @@ pub(super) struct Wish {
     pub(super) patience: Option<Option<Duration>>,
     parent: Parent,
     pub(super) is_traced: bool,
+    pub(super) is_short: bool,
 }
 
 /// What an operation is to be part of.
@@ -85,6 +86,7 @@ impl Wish {
             patience: None,
             parent: Parent::Current,
             is_traced: false,
+            is_short: false,
         }
     }
 
@@ -340,6 +342,32 @@ impl<B> Operation<B> {
     /// and a commit with each step. Operations that are [run](crate::Engine::run) have no ticket, and so no trace.
     pub fn traced(mut self) -> Self {
         self.wish.is_traced = true;
+        self
+    }
+
+    /// Its closure is short, and waits for nothing. So it may run under a guard, as that of
+    /// [`Entity::update`](crate::Entity::update); and if nothing else waits for its target, whoever
+    /// [submits](crate::Engine::submit) it runs it, instead of handing it over to another thread, which would take longer.
+    /// Then its ticket is done when it is given. If others are faster there again and again it is handed over after all; what it
+    /// has lost until then doesn't count as retries.
+    ///
+    /// What has a [parent](Operation::within), is [traced](Operation::traced), or is listened to or kept in a registry,
+    /// is handed over in any case, and so is everything where the policy is
+    /// [`WinnerTakesAll`](crate::Policy::WinnerTakesAll).
+    ///
+    /// # Examples
+    /// ```
+    /// use snapcell::{Engine, Entity, Operation};
+    ///
+    /// let engine = Engine::new();
+    /// let hits = Entity::new(0);
+    /// let ticket = engine.submit(Operation::update(&hits, |n| n + 1).short())?;
+    /// assert!(ticket.is_done(), "nothing was in its way");
+    /// assert_eq!(*ticket.wait()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn short(mut self) -> Self {
+        self.wish.is_short = true;
         self
     }
 

@@ -145,7 +145,7 @@ impl Found {
     pub fn new<O: 'static, F: 'static>(ticket: &Ticket<O, F>) -> Self {
         Found {
             engine: ticket.engine().expect("it is there"),
-            lane: ticket.work.header().lane.clone(),
+            lane: work(ticket).header().lane.clone(),
         }
     }
 
@@ -320,5 +320,5 @@ pub fn evict<O: 'static, F: 'static>(ticket: &Ticket<O, F>) -> bool {
 }
 
 fn work<O: 'static, F: 'static>(ticket: &Ticket<O, F>) -> Arc<dyn Work> {
-    ticket.work.clone()
+    ticket.work().expect("it was submitted").clone()
 }

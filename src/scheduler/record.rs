@@ -465,7 +465,12 @@ impl<B: Body> Work for Record<B> {
 
     fn attempt(&self, me: &Arc<dyn Work>, ledger: &Ledger) -> bool {
         // Who is woken by what comes of it may do anything, and is no part of this.
-        let attempt = self.within(me, || body::guarded(|| self.body.attempt()));
+        let attempt = self.within(me, || {
+            body::guarded(|| match self.header.is_short {
+                true => self.body.attempt_here(),
+                false => self.body.attempt(),
+            })
+        });
         self.attempted(attempt, ledger)
     }
 

@@ -10,6 +10,7 @@ use super::body::{self, Attempt, Body, Overtaken};
 use super::claiming::{Claiming, pause};
 use super::current::{self, Around, Context};
 use super::id::OperationId;
+use super::lane::Lane;
 use super::local;
 use super::operation::Operation;
 use super::outcome::{NotTaken, OperationError, Reason, Rejection};
@@ -66,8 +67,11 @@ impl Shared {
         &self,
         operation: &Operation<B>,
     ) -> Result<B::Output, OperationError<B::Error>> {
-        let visit = self.begin(operation)?;
-        if visit.entry.is_free {
+        let parent = parent_of(operation)?;
+        let entry = self.enter(operation).map_err(OperationError::NotTaken)?;
+        let visit = self.visit(operation, entry, parent);
+        visit.tell_start();
+        if entry.is_free {
             let attempt = visit.attempt();
             return visit.after(attempt);
         }
@@ -79,36 +83,17 @@ impl Shared {
         &'v self,
         operation: &'v Operation<B>,
     ) -> Result<Visit<'v, B>, OperationError<B::Error>> {
-        let current = match current::around(operation.body.targets()) {
-            Around::Nothing => None,
-            Around::Inside(context) => Some(context),
-            Around::Busy => return Err(OperationError::SelfConflict),
-        };
+        let parent = parent_of(operation)?;
         let entry = self.enter(operation).map_err(OperationError::NotTaken)?;
-        let visit = self.visit(operation, entry, operation.wish.parent(|| current));
-        if let Some(begun) = visit.begun {
-            self.ledger.tell_at(begun, EventKind::Started, || {
-                (visit.about(0), What::Started)
-            });
-        }
+        let visit = self.visit(operation, entry, parent);
+        visit.tell_start();
         Ok(visit)
     }
 
     /// Takes an operation in, if its class allows what it is to be and the engine isn't shut down.
     #[inline(always)]
     fn enter<B: Body>(&self, operation: &Operation<B>) -> Result<Entry, NotTaken> {
-        let wish = &operation.wish;
-        let &target = operation.body.targets().first().ok_or(NotTaken::NoTarget)?;
-        let entry = local::with(self, |local| {
-            let policies = local.policies();
-            let policy = policies.get(wish.class).ok_or(NotTaken::UnknownClass)?;
-            let reserves = wish.retry.as_ref().unwrap_or(policy.retry()).reserves(0);
-            Ok(Entry {
-                priority: admit(policy, wish.priority)?,
-                budget: wish.retries.unwrap_or(policy.retries()),
-                is_free: !reserves && local.lane(self, target).reservation.is_free(),
-            })
-        })?;
+        let entry = self.ask(operation, |_| true)?;
         if self.ledger.gate.enter() {
             Ok(entry)
         } else {
@@ -116,9 +101,36 @@ impl Shared {
         }
     }
 
+    /// What its class makes of an operation. `is_free`: what else is asked of the lane of its target, for that to count
+    /// as free.
+    #[inline(always)]
+    pub(super) fn ask<B: Body>(
+        &self,
+        operation: &Operation<B>,
+        is_free: impl Fn(&Lane) -> bool,
+    ) -> Result<Entry, NotTaken> {
+        let wish = &operation.wish;
+        let &target = operation.body.targets().first().ok_or(NotTaken::NoTarget)?;
+        local::with(self, |local| {
+            let policies = local.policies();
+            let policy = policies.get(wish.class).ok_or(NotTaken::UnknownClass)?;
+            let reserves = wish.retry.as_ref().unwrap_or(policy.retry()).reserves(0);
+            let (priority, budget) = (
+                admit(policy, wish.priority)?,
+                wish.retries.unwrap_or(policy.retries()),
+            );
+            let lane = local.lane(self, target);
+            Ok(Entry {
+                priority,
+                budget,
+                is_free: !reserves && lane.reservation.is_free() && is_free(lane),
+            })
+        })
+    }
+
     /// What is known of an operation that was taken in.
     #[cold]
-    fn visit<'v, B: Body>(
+    pub(super) fn visit<'v, B: Body>(
         &'v self,
         operation: &'v Operation<B>,
         entry: Entry,
@@ -140,19 +152,31 @@ impl Shared {
     }
 }
 
+/// What an operation is part of.
+fn parent_of<B: Body>(
+    operation: &Operation<B>,
+) -> Result<Option<Context>, OperationError<B::Error>> {
+    let current = match current::around(operation.body.targets()) {
+        Around::Nothing => None,
+        Around::Inside(context) => Some(context),
+        Around::Busy => return Err(OperationError::SelfConflict),
+    };
+    Ok(operation.wish.parent(|| current))
+}
+
 /// What its class makes of an operation.
 #[derive(Clone, Copy)]
-struct Entry {
+pub(super) struct Entry {
     /// Its own priority.
-    priority: Priority,
+    pub(super) priority: Priority,
     budget: u32,
     /// Whether nobody has reserved the target, and this one won't for its first attempt.
-    is_free: bool,
+    pub(super) is_free: bool,
 }
 
 /// Makes an attempt, inside the closure of an operation. Who is woken by what comes of it is no part of this.
 #[inline(always)]
-fn attempt<B: Body>(
+pub(super) fn attempt<B: Body>(
     operation: &Operation<B>,
     parent: Option<&Context>,
     priority: Priority,
@@ -184,9 +208,22 @@ impl<B: Body> Visit<'_, B> {
         attempt(self.operation, self.parent.as_ref(), self.priority)
     }
 
+    fn tell_start(&self) {
+        if let Some(begun) = self.begun {
+            let ledger = &self.shared.ledger;
+            ledger.tell_at(begun, EventKind::Started, || (self.about(0), What::Started));
+        }
+    }
+
     /// Which operations it is counted with.
     pub(super) fn kind(&self) -> Kind {
         self.operation.wish.kind()
+    }
+
+    /// The same, with the number that it has been given.
+    pub(super) fn known_as(self, id: OperationId) -> Self {
+        self.id.set(Some(id));
+        self
     }
 
     /// Its number. Most never need one.
@@ -197,7 +234,7 @@ impl<B: Body> Visit<'_, B> {
     }
 
     /// What is told of it.
-    #[cold]
+    #[inline]
     fn about(&self, retries: u32) -> About {
         let wish = &self.operation.wish;
         let parent = self.parent.as_ref().and_then(|parent| parent.work.as_ref());
@@ -247,6 +284,7 @@ impl<B: Body> Visit<'_, B> {
     }
 
     /// What comes after the first attempt.
+    #[inline]
     fn after(
         &self,
         attempt: Attempt<B::Output, B::Error>,
@@ -261,6 +299,7 @@ impl<B: Body> Visit<'_, B> {
     }
 
     /// Ends it by what came of its last attempt.
+    #[inline]
     pub(super) fn settle(
         &self,
         attempt: Attempt<B::Output, B::Error>,
@@ -280,7 +319,8 @@ impl<B: Body> Visit<'_, B> {
     }
 
     /// Notes how it has ended.
-    fn end(
+    #[inline]
+    pub(super) fn end(
         &self,
         result: Result<B::Output, OperationError<B::Error>>,
         ending: Ending,

@@ -20,6 +20,7 @@ use super::priority::Priority;
 use super::queue::Order;
 use super::ready::{Job, Ready};
 use super::record::{self, Record, Verdict, Work};
+use super::retry::RetryPolicy;
 use super::status::State;
 use super::ticket::{Submitted, Ticket};
 use super::timer::Timer;
@@ -134,8 +135,21 @@ impl Wake for Awaiting {
 pub(super) struct Terms {
     pub(super) priority: Priority,
     pub(super) retries: u32,
-    pub(super) retry: super::retry::RetryPolicy,
+    pub(super) retry: RetryPolicy,
     pub(super) patience: Option<Duration>,
+}
+
+impl Terms {
+    #[inline(always)]
+    fn of(policies: &Policies, wish: &Wish) -> Result<Self, NotTaken> {
+        let policy = policies.get(wish.class).ok_or(NotTaken::UnknownClass)?;
+        Ok(Terms {
+            priority: admit(policy, wish.priority)?,
+            retries: wish.retries.unwrap_or(policy.retries()),
+            retry: wish.retry.unwrap_or(*policy.retry()),
+            patience: wish.patience.unwrap_or(policy.patience()),
+        })
+    }
 }
 
 /// The priority of an operation, if its class allows it.
@@ -189,16 +203,7 @@ impl Shared {
 
     /// What the class makes of what is wished for.
     pub(super) fn terms(&self, wish: &Wish) -> Result<Terms, NotTaken> {
-        local::with(self, |local| {
-            let policies = local.policies();
-            let policy = policies.get(wish.class).ok_or(NotTaken::UnknownClass)?;
-            Ok(Terms {
-                priority: admit(policy, wish.priority)?,
-                retries: wish.retries.unwrap_or(policy.retries()),
-                retry: wish.retry.unwrap_or(*policy.retry()),
-                patience: wish.patience.unwrap_or(policy.patience()),
-            })
-        })
+        local::with(self, |local| Terms::of(local.policies(), wish))
     }
 
     pub(super) fn order(&self) -> Order {
@@ -272,15 +277,37 @@ impl Shared {
         });
     }
 
-    /// Takes an operation in, but for its place in a lane.
-    pub(super) fn take<B: Body>(self: &Arc<Self>, operation: Operation<B>) -> Submitted<B> {
+    /// See [`Engine::submit`](crate::Engine::submit).
+    pub(super) fn submit<B: Body>(self: &Arc<Self>, operation: Operation<B>) -> Submitted<B> {
+        Ok(self.send(self.take(operation, 0)?))
+    }
+
+    /// Sends an operation on its way that was taken in.
+    pub(super) fn send<B: Body>(
+        self: &Arc<Self>,
+        record: Arc<Record<B>>,
+    ) -> Ticket<B::Output, B::Error> {
+        self.dispatch(record.clone(), &*record);
+        Ticket::of(record)
+    }
+
+    /// Takes an operation in, which has lost so many attempts before, but for its place in a lane.
+    pub(super) fn take<B: Body>(
+        self: &Arc<Self>,
+        operation: Operation<B>,
+        lost: u32,
+    ) -> Result<Arc<Record<B>>, SubmitError<Operation<B>>> {
         let refuse = |operation, why| Err(SubmitError::new(operation, why));
-        let terms = match self.terms(&operation.wish) {
-            Ok(terms) => terms,
-            Err(why) => return refuse(operation, why),
-        };
         let Some(&target) = operation.body.targets().first() else {
             return refuse(operation, NotTaken::NoTarget);
+        };
+        let asked = local::with(self, |local| {
+            let terms = Terms::of(local.policies(), &operation.wish)?;
+            Ok((terms, local.lane(self, target).clone(), local.next_id(self)))
+        });
+        let (terms, lane, id) = match asked {
+            Ok(asked) => asked,
+            Err(why) => return refuse(operation, why),
         };
         if !self.ledger.gate.enter() {
             return refuse(operation, NotTaken::ShutDown);
@@ -292,7 +319,6 @@ impl Shared {
             .as_ref()
             .map_or(terms.priority, |parent| parent.floor);
         let parent = parent.and_then(|parent| parent.work);
-        let lane = self.lane(target);
         if !lane.enter(priority, self.capacity) {
             self.ledger.gate.leave();
             return refuse(operation, NotTaken::Overloaded);
@@ -300,7 +326,7 @@ impl Shared {
         let Operation { body, wish } = operation;
         self.ledger.tally.submitted(wish.kind());
         let birth = Birth {
-            id: self.next_id(),
+            id,
             class: wish.class,
             name: wish.name,
             born: self.ledger.now(),
@@ -312,6 +338,8 @@ impl Shared {
             priority: floor.max(terms.priority),
             lane,
             parent,
+            lost,
+            is_short: wish.is_short,
             traced: wish.is_traced.then(|| self.ledger.clock.clone()),
         };
         let record = Record::new(birth, body);
@@ -320,7 +348,7 @@ impl Shared {
             let work: Arc<dyn Work> = record.clone();
             registry.begin(&work);
         }
-        Ok(Ticket { work: record })
+        Ok(record)
     }
 
     /// Sends an operation on its way, of which the caller keeps a handle.

@@ -6,7 +6,7 @@ use super::operation::Operation;
 use super::policy::Policy;
 use super::record::{Verdict, Work};
 use super::shared::Shared;
-use super::ticket::Submitted;
+use super::ticket::{Submitted, Ticket};
 use crate::raw::Batch;
 use crate::sync::per_thread;
 use std::cell::RefCell;
@@ -80,15 +80,15 @@ impl Stage {
     /// # Errors
     /// As [`Engine::submit`](crate::Engine::submit).
     pub fn add<B: Body>(&mut self, operation: Operation<B>) -> Submitted<B> {
-        let ticket = self.engine.take(operation)?;
-        let header = ticket.work.header();
+        let record = self.engine.take(operation, 0)?;
+        let header = record.header();
         let counted = header.counted();
         header.count(0);
         if self.open.is_none() {
             self.open = Some(note_open(&self.engine));
         }
-        self.staged.push((ticket.work.clone(), counted));
-        Ok(ticket)
+        self.staged.push((record.clone(), counted));
+        Ok(Ticket::of(record))
     }
 
     /// How many are in it.

@@ -10,6 +10,7 @@ use super::outcome::{OperationError, Reason, SubmitError};
 use super::priority::Priority;
 use super::record::{self, Promise, Verdict, Work};
 use super::shared::Shared;
+use super::short::Done;
 use super::status::{State, Status};
 use super::trace::Trace;
 use crate::cell::Entity;
@@ -26,81 +27,148 @@ use std::time::{Duration, Instant};
 ///
 /// Dropping the ticket changes nothing: the operation goes on.
 #[must_use = "dropping a ticket doesn't cancel its operation"]
-pub struct Ticket<O, F> {
-    pub(super) work: Arc<dyn Promise<O, F>>,
+pub struct Ticket<O, F>(Of<O, F>);
+
+/// What a ticket is of.
+enum Of<O, F> {
+    Submitted(Arc<dyn Promise<O, F>>),
+    /// One that was done by whoever submitted it.
+    Done(Done<O, F>),
+}
+
+/// Nothing in it is ever pinned.
+impl<O, F> Unpin for Ticket<O, F> {}
+
+impl<O: 'static, F: 'static> Ticket<O, F> {
+    pub(super) fn of(work: Arc<dyn Promise<O, F>>) -> Self {
+        Ticket(Of::Submitted(work))
+    }
+
+    pub(super) fn done(done: Done<O, F>) -> Self {
+        Ticket(Of::Done(done))
+    }
+
+    /// The operation, unless whoever submitted it has done it.
+    pub(super) fn work(&self) -> Option<&Arc<dyn Promise<O, F>>> {
+        match &self.0 {
+            Of::Submitted(work) => Some(work),
+            Of::Done(_) => None,
+        }
+    }
+
+    /// The engine, unless its last handle was dropped and it is done.
+    pub(super) fn engine(&self) -> Option<Arc<Shared>> {
+        engine_of(self.work()?)
+    }
+}
+
+fn engine_of<O, F>(work: &Arc<dyn Promise<O, F>>) -> Option<Arc<Shared>> {
+    work.header().lane.engine.upgrade()
 }
 
 impl<O: 'static, F: 'static> Ticket<O, F> {
     /// What tells the operation from all others of its engine.
     #[must_use]
     pub fn id(&self) -> OperationId {
-        self.work.header().id
+        match &self.0 {
+            Of::Submitted(work) => work.header().id,
+            Of::Done(done) => done.id,
+        }
     }
 
     /// What it is called in reports.
     #[must_use]
     pub fn name(&self) -> &'static str {
-        self.work.header().name
+        match &self.0 {
+            Of::Submitted(work) => work.header().name,
+            Of::Done(done) => done.name,
+        }
     }
 
     /// Its class.
     #[must_use]
     pub fn class(&self) -> Class {
-        self.work.header().class
+        match &self.0 {
+            Of::Submitted(work) => work.header().class,
+            Of::Done(done) => done.class,
+        }
     }
 
-    /// When it was submitted, began and ended.
+    /// When it was submitted, began and ended. That is one moment for a [short](crate::Operation::short) one that was
+    /// done as it was submitted.
     #[must_use]
     pub fn times(&self) -> Times {
-        self.work.header().times()
+        match &self.0 {
+            Of::Submitted(work) => work.header().times(),
+            Of::Done(done) => done.times(),
+        }
     }
 
     /// What it is and how far, as an entity: to wait for, and with its history. If it is
     /// [traced](crate::Operation::traced).
     #[must_use]
     pub fn trace(&self) -> Option<Entity<Trace>> {
-        self.work.header().trace.clone()
+        self.work()?.header().trace.clone()
     }
 
     /// How far it is.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.work.status()
+        match &self.0 {
+            Of::Submitted(work) => work.status(),
+            Of::Done(done) => done.status,
+        }
     }
 
     /// Whether it is done, and waiting for it would return at once.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.work.is_done()
+        self.work().is_none_or(|work| work.is_done())
     }
 
-    /// To submit others that are part of it.
+    /// To submit others that are part of it. Of a [short](crate::Operation::short) one that was done as it was submitted
+    /// nothing is left but how important it was.
     #[must_use]
     pub fn context(&self) -> Context {
-        Context {
-            work: Some(self.erased()),
-            floor: Priority::BACKGROUND,
+        match &self.0 {
+            Of::Submitted(work) => Context {
+                work: Some(work.clone()),
+                floor: Priority::BACKGROUND,
+            },
+            Of::Done(done) => Context {
+                work: None,
+                floor: done.status.priority(),
+            },
         }
     }
 
     /// The operation and all that it is part of, the outermost last.
     #[must_use]
     pub fn chain(&self) -> Vec<OperationId> {
-        let work: &dyn Work = &*self.work;
-        work.chain().map(|work| work.header().id).collect()
+        match &self.0 {
+            Of::Submitted(work) => {
+                let work: &dyn Work = &**work;
+                work.chain().map(|work| work.header().id).collect()
+            }
+            Of::Done(done) => vec![done.id],
+        }
     }
 
     /// Ends the operation if it hasn't begun. Otherwise it is asked to end before its next attempt, and may succeed
     /// all the same. Whether it was ended by this.
     pub fn cancel(&self) -> bool {
-        self.engine()
-            .is_some_and(|engine| engine.cancel(&self.erased()))
+        self.work().is_some_and(|work| {
+            let engine = engine_of(work);
+            engine.is_some_and(|engine| engine.cancel(&erased(work)))
+        })
     }
 
     /// Changes the priority, and with it that of the operations that are part of this one. It may be one that the
     /// class doesn't allow. What is done is left as it is.
     pub fn set_priority(&self, priority: Priority) {
-        record::reprioritize(&self.erased(), priority);
+        if let Some(work) = self.work() {
+            record::reprioritize(&erased(work), priority);
+        }
     }
 
     /// Waits until it is done.
@@ -113,10 +181,11 @@ impl<O: 'static, F: 'static> Ticket<O, F> {
     /// [`SelfConflict`](OperationError::SelfConflict), if the two have a target in common, and
     /// [`MayDeadlock`](OperationError::MayDeadlock), if it runs elsewhere already, and isn't part of the one that
     /// waits.
+    #[inline]
     pub fn wait(self) -> Result<O, OperationError<F>> {
-        match self.wait_until(None) {
-            Ok(result) => result,
-            Err(_) => unreachable!("there is no deadline"),
+        match self.0 {
+            Of::Submitted(work) => finish(&work),
+            Of::Done(mut done) => answer_of(done.take()),
         }
     }
 
@@ -131,96 +200,117 @@ impl<O: 'static, F: 'static> Ticket<O, F> {
         }
     }
 
-    fn wait_until(self, deadline: Option<Instant>) -> Result<Result<O, OperationError<F>>, Self> {
-        if self.is_done() {
-            return Ok(self.take());
-        }
-        let error = match current::around(self.work.targets()) {
-            // In a destructor, between two closures: what this thread serves doesn't go on meanwhile.
-            Around::Nothing if current::is_serving() => {
-                self.begin_serving(deadline.is_some()).err()
-            }
-            Around::Nothing => None,
-            Around::Busy => Some(OperationError::SelfConflict),
-            Around::Inside(waiting) => self.begin_inside(&waiting, deadline.is_some()).err(),
+    fn wait_until(
+        mut self,
+        deadline: Option<Instant>,
+    ) -> Result<Result<O, OperationError<F>>, Self> {
+        let error = match self.work() {
+            Some(work) if !work.is_done() => match wait_for(work, deadline) {
+                Ok(true) => None,
+                Ok(false) => return Err(self),
+                Err(error) => Some(error),
+            },
+            _ => None,
         };
-        if let Some(error) = error {
-            return Ok(Err(error));
-        }
-        let Some(engine) = self.engine() else {
-            // With the engine all that it had taken has ended.
-            return Ok(self.take());
-        };
-        let work: &(dyn Work + 'static) = &*self.work;
-        // Whoever runs it may give it up for a while, and then there may be nobody else who goes on with it.
-        let is_inside = current::is_inside();
-        let is_so = || self.is_done() || (is_inside && engine.run_instead(&self.erased()));
-        let wait = |deadline| engine.wait(deadline, is_so, |waker| work.listen(waker));
-        // Whoever waits for it need not wait for its lane to find that it has waited too long.
-        let expires = engine.deadline_of(work.header().expires);
-        if let Some(expires) = expires
-            && deadline.is_none_or(|deadline| expires < deadline)
-            && (wait(Some(expires)) || engine.expire_waiting(work))
-        {
-            return Ok(self.take());
-        }
-        if wait(deadline) {
-            Ok(self.take())
-        } else {
-            Err(self)
-        }
+        Ok(error.map_or_else(|| self.take(), Err))
     }
 
-    /// What comes before waiting inside the closure of another operation.
-    fn begin_inside(&self, waiting: &Context, has_deadline: bool) -> Result<(), OperationError<F>> {
-        let work = self.erased();
-        let Some(engine) = self.engine() else {
-            return Ok(());
-        };
-        record::prioritize(&work, waiting.priority(), false);
-        let may_wait = engine.run_instead(&work) || has_deadline || self.is_part_of(waiting);
-        if may_wait || self.is_done() {
-            Ok(())
-        } else {
-            Err(OperationError::MayDeadlock)
-        }
+    fn take(&mut self) -> Result<O, OperationError<F>> {
+        answer_of(match &mut self.0 {
+            Of::Submitted(work) => work.take(),
+            Of::Done(done) => done.take(),
+        })
     }
+}
 
-    /// What comes before waiting on a thread that serves, outside of any closure.
-    fn begin_serving(&self, has_deadline: bool) -> Result<(), OperationError<F>> {
-        let work = self.erased();
-        let is_run = self
-            .engine()
-            .is_some_and(|engine| engine.run_instead(&work));
-        if is_run || has_deadline || self.is_done() {
-            Ok(())
-        } else {
-            Err(OperationError::MayDeadlock)
-        }
+/// Waits for an operation, and takes its answer.
+fn finish<O: 'static, F: 'static>(work: &Arc<dyn Promise<O, F>>) -> Result<O, OperationError<F>> {
+    if !work.is_done() {
+        let is_done = wait_for(work, None)?;
+        debug_assert!(is_done, "there is no deadline");
     }
+    answer_of(work.take())
+}
 
-    fn is_part_of(&self, waiting: &Context) -> bool {
-        let Some(waiting) = &waiting.work else {
-            // What is run on its caller's thread has no record. Its parts are those that have no other parent.
-            return true;
-        };
-        let work: &dyn Work = &*self.work;
-        work.chain()
-            .any(|work| work.header().id == waiting.header().id)
-    }
+fn answer_of<A>(answer: Option<A>) -> A {
+    answer.expect("a ticket is waited for once")
+}
 
-    fn take(&self) -> Result<O, OperationError<F>> {
-        self.work.take().expect("a ticket is waited for once")
-    }
+fn erased<O: 'static, F: 'static>(work: &Arc<dyn Promise<O, F>>) -> Arc<dyn Work> {
+    work.clone()
+}
 
-    /// The engine, unless its last handle was dropped and it is done.
-    pub(super) fn engine(&self) -> Option<Arc<Shared>> {
-        self.work.header().lane.engine.upgrade()
+/// Waits until an operation is done, or for a deadline. Whether it is done.
+fn wait_for<O: 'static, F: 'static>(
+    work: &Arc<dyn Promise<O, F>>,
+    deadline: Option<Instant>,
+) -> Result<bool, OperationError<F>> {
+    match current::around(work.targets()) {
+        // In a destructor, between two closures: what this thread serves doesn't go on meanwhile.
+        Around::Nothing if current::is_serving() => begin_serving(work, deadline.is_some())?,
+        Around::Nothing => {}
+        Around::Busy => return Err(OperationError::SelfConflict),
+        Around::Inside(waiting) => begin_inside(work, &waiting, deadline.is_some())?,
     }
+    let Some(engine) = engine_of(work) else {
+        // With the engine all that it had taken has ended.
+        return Ok(true);
+    };
+    // Whoever runs it may give it up for a while, and then there may be nobody else who goes on with it.
+    let is_inside = current::is_inside();
+    let is_so = || work.is_done() || (is_inside && engine.run_instead(&erased(work)));
+    let listened: &(dyn Work + 'static) = &**work;
+    let wait = |deadline| engine.wait(deadline, is_so, |waker| listened.listen(waker));
+    // Whoever waits for it need not wait for its lane to find that it has waited too long.
+    let expires = engine.deadline_of(work.header().expires);
+    if let Some(expires) = expires
+        && deadline.is_none_or(|deadline| expires < deadline)
+        && (wait(Some(expires)) || engine.expire_waiting(listened))
+    {
+        return Ok(true);
+    }
+    Ok(wait(deadline))
+}
 
-    fn erased(&self) -> Arc<dyn Work> {
-        self.work.clone()
+/// What comes before waiting inside the closure of another operation.
+fn begin_inside<O: 'static, F: 'static>(
+    work: &Arc<dyn Promise<O, F>>,
+    waiting: &Context,
+    has_deadline: bool,
+) -> Result<(), OperationError<F>> {
+    let Some(engine) = engine_of(work) else {
+        return Ok(());
+    };
+    let erased = erased(work);
+    record::prioritize(&erased, waiting.priority(), false);
+    let may_wait = engine.run_instead(&erased) || has_deadline || is_part_of(&*erased, waiting);
+    if may_wait || work.is_done() {
+        Ok(())
+    } else {
+        Err(OperationError::MayDeadlock)
     }
+}
+
+/// What comes before waiting on a thread that serves, outside of any closure.
+fn begin_serving<O: 'static, F: 'static>(
+    work: &Arc<dyn Promise<O, F>>,
+    has_deadline: bool,
+) -> Result<(), OperationError<F>> {
+    let is_run = engine_of(work).is_some_and(|engine| engine.run_instead(&erased(work)));
+    if is_run || has_deadline || work.is_done() {
+        Ok(())
+    } else {
+        Err(OperationError::MayDeadlock)
+    }
+}
+
+fn is_part_of(work: &(dyn Work + 'static), waiting: &Context) -> bool {
+    let Some(waiting) = &waiting.work else {
+        // What is run on its caller's thread has no record. Its parts are those that have no other parent.
+        return true;
+    };
+    work.chain()
+        .any(|work| work.header().id == waiting.header().id)
 }
 
 /// Awaits the operation, on any runtime. After that it must not be polled again.
@@ -230,40 +320,54 @@ impl<O: 'static, F: 'static> Ticket<O, F> {
 impl<O: 'static, F: 'static> Future for Ticket<O, F> {
     type Output = Result<O, OperationError<F>>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        if !self.is_done() {
-            let engine = self.engine();
-            if let Some(engine) = &engine {
-                match current::around(self.work.targets()) {
-                    Around::Inside(_) => _ = engine.run_instead(&self.erased()),
-                    // In a destructor, between two closures.
-                    Around::Nothing if current::is_serving() => {
-                        _ = engine.run_instead(&self.erased());
-                    }
-                    _ => engine.serve_without_threads(),
-                }
-            }
-            let work: &dyn Work = &*self.work;
-            work.listen(cx.waker());
-            if planted(Fault::AwaitWithoutSecondLook) {
-                return Poll::Pending;
-            }
-            if let Some(engine) = engine {
-                engine.serve_for(&self.erased());
-            }
-            if !self.is_done() {
-                return Poll::Pending;
-            }
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let is_pending = self.work().is_some_and(|work| !is_done_for(work, cx));
+        if is_pending {
+            return Poll::Pending;
         }
         Poll::Ready(self.take())
     }
 }
 
+/// Whether an operation is done; if not, the task is woken when it is.
+fn is_done_for<O: 'static, F: 'static>(
+    work: &Arc<dyn Promise<O, F>>,
+    cx: &mut TaskContext<'_>,
+) -> bool {
+    if work.is_done() {
+        return true;
+    }
+    let engine = engine_of(work);
+    if let Some(engine) = &engine {
+        match current::around(work.targets()) {
+            Around::Inside(_) => _ = engine.run_instead(&erased(work)),
+            // In a destructor, between two closures.
+            Around::Nothing if current::is_serving() => {
+                _ = engine.run_instead(&erased(work));
+            }
+            _ => engine.serve_without_threads(),
+        }
+    }
+    let listened: &dyn Work = &**work;
+    listened.listen(cx.waker());
+    if planted(Fault::AwaitWithoutSecondLook) {
+        return false;
+    }
+    if let Some(engine) = engine {
+        engine.serve_for(&erased(work));
+    }
+    work.is_done()
+}
+
 impl<O, F> fmt::Debug for Ticket<O, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (id, status) = match &self.0 {
+            Of::Submitted(work) => (work.header().id, work.status()),
+            Of::Done(done) => (done.id, done.status),
+        };
         f.debug_struct("Ticket")
-            .field("operation", &self.work.header().id)
-            .field("status", &format_args!("{}", self.work.status()))
+            .field("operation", &id)
+            .field("status", &format_args!("{status}"))
             .finish_non_exhaustive()
     }
 }

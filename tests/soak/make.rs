@@ -249,6 +249,10 @@ impl Address<'_> {
                 if ticket.trace().is_some() {
                     seen.note(Mechanism::Traced);
                 }
+                let times = ticket.times();
+                if times.ended == Some(times.born) {
+                    seen.note(Mechanism::AtOnce);
+                }
                 Some(Box::new(Held {
                     ticket,
                     house: self.house,
@@ -309,5 +313,8 @@ fn dress<B>(operation: Operation<B>, dice: &mut Dice) -> Operation<B> {
         1 => operation.named("soak"),
         _ => operation,
     };
+    if dice.percent(30) {
+        operation = operation.short();
+    }
     operation
 }

@@ -37,6 +37,7 @@ mechanisms! {
     TimedOut "not done at a deadline"
     TicketDropped "ticket dropped"
     Traced "traced"
+    AtOnce "done by whoever submitted it"
     Refused "closure refused"
     Panicked "closure panicked"
     Unchanged "nothing to change"

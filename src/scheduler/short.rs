@@ -1,0 +1,169 @@
+//! How a short operation is run by whoever submits it, where nothing else waits for its target.
+//!
+//! To hand an operation over takes longer than to change a number: a record, a place in a queue, a thread that comes
+//! for it. Whoever says that an operation is [short](crate::Operation::short) allows what spares all that. Then this is
+//! [`run`](crate::Engine::run), if the lane of the target is idle, and leaves an answer in place of a record.
+//!
+//! # Order
+//! A look at the lane is enough, nobody takes it. What the caller has submitted before, or knows to have been submitted,
+//! is done if the lane is idle; and what others submit meanwhile was submitted at the same time as this one. The two
+//! may get into each other's way once, as any writer may.
+#![forbid(unsafe_code)]
+
+use super::account::tally::{Incident, Kind};
+use super::body::{Attempt, Body};
+use super::class::Class;
+use super::current;
+use super::id::OperationId;
+use super::operation::Operation;
+use super::outcome::OperationError;
+use super::policy::Policy;
+use super::record::Ending;
+use super::run::{Entry, attempt};
+use super::shared::Shared;
+use super::status::{State, Status};
+use super::ticket::{Submitted, Ticket, Times};
+use crate::cell::Backoff;
+use crate::raw::Exclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// So often whoever submits an operation tries it, before it is handed over after all.
+const TRIES: u32 = 16;
+
+/// What is left of an operation that was done before its ticket was given.
+pub(super) struct Done<O, F> {
+    pub(super) id: OperationId,
+    pub(super) name: &'static str,
+    pub(super) class: Class,
+    pub(super) status: Status,
+    /// When it was done, in nanoseconds of the engine's clock.
+    at: u64,
+    answer: Exclusive<Option<Result<O, Box<OperationError<F>>>>>,
+}
+
+impl<O, F> Done<O, F> {
+    /// All at one moment.
+    pub(super) fn times(&self) -> Times {
+        let at = Duration::from_nanos(self.at);
+        Times {
+            born: at,
+            started: Some(at),
+            ended: Some(at),
+        }
+    }
+
+    /// Takes the answer, once.
+    pub(super) fn take(&mut self) -> Option<Result<O, OperationError<F>>> {
+        let answer = self.answer.get_mut().take()?;
+        Some(answer.map_err(|error| *error))
+    }
+}
+
+impl Shared {
+    /// Does a short operation, or has it done, if something is in its way.
+    #[inline]
+    pub(super) fn submit_short<B: Body>(self: &Arc<Self>, operation: Operation<B>) -> Submitted<B> {
+        let entry = match self.ask_at_once(&operation) {
+            Some(entry) if self.ledger.gate.enter() => entry,
+            // What isn't to be taken is given back by this.
+            _ => return self.submit(operation),
+        };
+        let (mut lost, mut backoff) = (0, Backoff::new());
+        let (result, ending) = loop {
+            match attempt(&operation, None, entry.priority) {
+                Attempt::Committed(output) => break (Ok(output), Ending::Committed),
+                Attempt::Unchanged(output) => break (Ok(output), Ending::Unchanged),
+                Attempt::Failed(error) => break (Err(error), Ending::Failed),
+                Attempt::Lost(_) => {}
+            }
+            lost += 1;
+            if lost == TRIES || self.ask_at_once(&operation).is_none() {
+                return self.hand_over(operation, lost);
+            }
+            backoff.lost();
+        };
+        if lost > 0 {
+            self.note_lost(operation.wish.kind(), operation.body.targets()[0], lost);
+        }
+        let id = self.next_id();
+        let result = if self.ledger.feed.wants_of_operations() {
+            // Somebody listens by now.
+            self.visit(&operation, entry, None)
+                .known_as(id)
+                .end(result, ending, lost)
+        } else {
+            // Counted before anybody can learn of it.
+            self.ledger
+                .tally
+                .came_and_went(operation.wish.kind(), ending, lost);
+            self.ledger.gate.leave();
+            result
+        };
+        let state = match ending {
+            Ending::Failed => State::Failed,
+            _ => State::Succeeded,
+        };
+        Ok(Ticket::done(Done {
+            id,
+            name: operation.wish.name,
+            class: operation.wish.class,
+            status: Status {
+                state,
+                ..Status::new(entry.priority)
+            },
+            at: self.time_of(&operation.body, &result, ending),
+            answer: Exclusive::new(Some(result.map_err(Box::new))),
+        }))
+    }
+
+    /// When an operation has ended, just now. A commit has looked at the clock already, if it is the same.
+    #[inline(always)]
+    fn time_of<B: Body>(
+        &self,
+        body: &B,
+        result: &Result<B::Output, OperationError<B::Error>>,
+        ending: Ending,
+    ) -> u64 {
+        let committed_at = match result {
+            Ok(output) if ending == Ending::Committed && self.ledger.clock.is_monotonic() => {
+                body.committed_at(output)
+            }
+            _ => None,
+        };
+        committed_at.unwrap_or_else(|| self.ledger.now())
+    }
+
+    /// What its class makes of a short operation, if that may be done at once.
+    #[inline(always)]
+    fn ask_at_once<B: Body>(&self, operation: &Operation<B>) -> Option<Entry> {
+        let is_watched = self.ledger.feed.wants_of_operations() || self.ledger.registry.is_some();
+        let has_more = operation.wish.has_parent() || operation.wish.is_traced;
+        if is_watched || has_more || self.policy == Policy::WinnerTakesAll || current::is_inside() {
+            return None;
+        }
+        let entry = self.ask(operation, |lane| lane.inbox.is_idle()).ok()?;
+        entry.is_free.then_some(entry)
+    }
+
+    /// Submits one that has lost so often.
+    #[cold]
+    fn hand_over<B: Body>(self: &Arc<Self>, operation: Operation<B>, lost: u32) -> Submitted<B> {
+        let (kind, target) = (operation.wish.kind(), operation.body.targets()[0]);
+        let taken = self.take(operation, lost);
+        self.ledger.gate.leave();
+        let record = taken?;
+        self.note_lost(kind, target, lost);
+        Ok(self.send(record))
+    }
+
+    /// Notes that an operation has lost so often, once it is certain that it was taken.
+    #[cold]
+    fn note_lost(&self, kind: Kind, target: usize, lost: u32) {
+        let lane = self.lane(target);
+        for _ in 0..lost {
+            self.ledger.tally.note(kind, Incident::Conflict);
+            lane.note_conflict();
+        }
+    }
+}
