@@ -34,6 +34,8 @@ pub(crate) fn answer(plan: &Plan) -> Answer {
             "Alone: one thread of the caller. Served here: the engine has no threads, so whoever waits serves. Elsewhere: it has two.",
             "A stream is submitted by one or two threads, each of which has up to 4 096 operations under way, learns of the end of each \
              by a ticket, and waits for the older half when there are so many. Engine, pool and runtime have two threads.",
+            "Short ones are operations that say that they are short: whoever submits one does it, unless something waits for its target. They \
+             are submitted one by one, in batches too.",
             "An actor is a thread for each target, with a bounded channel of crossbeam's of 4 096, which commits to an entity as the \
              engine does. It gets a function pointer, and a slot for the answer: a number, and who waits for it. It has no priorities.",
             "The pool is rayon's, with a std Mutex for each target, and such a slot. A task of tokio's locks such a Mutex, and its handle \

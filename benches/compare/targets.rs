@@ -96,6 +96,9 @@ const fn scheduler(case: &'static str) -> (&'static str, Where) {
 }
 const IN_ORDER: (&str, &str) = ("snapcell in order", "operations");
 const FOLD: (&str, &str) = ("snapcell fold", "operations");
+/// The same, of operations that are said to be short.
+const SHORT: (&str, &str) = ("snapcell in order, short ones", "operations");
+const SHORT_FOLD: (&str, &str) = ("snapcell fold, short ones", "operations");
 const ACTOR: &str = "actor";
 const WAITS: (&str, Where) = scheduler("5 ms of waiting in each operation, 3 targets");
 const IN_TURN: &str = "snapcell in order, 3 threads";
@@ -412,6 +415,66 @@ const TARGETS: &[Target] = &[
         "batches of 64",
         scheduler("batches, 3 targets, 2 submitters"),
         IN_ORDER,
+        Better(1.3, ACTOR),
+    ),
+    target(
+        "in order, short ones",
+        scheduler("in order, 1 target, 1 submitter"),
+        SHORT,
+        Better(0.9, ACTOR),
+    ),
+    target(
+        "in order, short ones",
+        scheduler("in order, 1 target, 2 submitters"),
+        SHORT,
+        Better(0.9, ACTOR),
+    ),
+    target(
+        "in order, short ones",
+        scheduler("in order, 3 targets, 1 submitter"),
+        SHORT,
+        Better(0.9, ACTOR),
+    ),
+    target(
+        "in order, short ones",
+        scheduler("in order, 3 targets, 2 submitters"),
+        SHORT,
+        Better(0.9, ACTOR),
+    ),
+    target(
+        "fold, short ones",
+        scheduler("fold, 1 target, 1 submitter"),
+        SHORT_FOLD,
+        Better(1.5, ACTOR),
+    ),
+    target(
+        "fold, short ones",
+        scheduler("fold, 1 target, 2 submitters"),
+        SHORT_FOLD,
+        Better(1.5, ACTOR),
+    ),
+    target(
+        "fold, short ones",
+        scheduler("fold, 3 targets, 1 submitter"),
+        SHORT_FOLD,
+        Better(1.5, ACTOR),
+    ),
+    target(
+        "fold, short ones",
+        scheduler("fold, 3 targets, 2 submitters"),
+        SHORT_FOLD,
+        Better(1.5, ACTOR),
+    ),
+    target(
+        "batches of 64, short ones",
+        scheduler("batches, 3 targets, 1 submitter"),
+        SHORT,
+        Better(1.3, ACTOR),
+    ),
+    target(
+        "batches of 64, short ones",
+        scheduler("batches, 3 targets, 2 submitters"),
+        SHORT,
         Better(1.3, ACTOR),
     ),
     // Of the reference's workload; on two cores of an AMD EPYC.

@@ -41,6 +41,8 @@ const CHECKED: u32 = 10_000;
 #[derive(Clone, Copy)]
 enum Way {
     Submitted,
+    /// By whoever submits them, unless something waits for their targets.
+    Short,
     /// And each end is told to a handler.
     Told,
     Staged,
@@ -53,6 +55,7 @@ const BARE: &str = "snapcell update, 2 threads";
 const ROWS: &[(&str, Way, u32)] = &[
     ("snapcell submit, 1 thread", Way::Submitted, 1),
     ("snapcell submit, 2 threads", Way::Submitted, 2),
+    ("snapcell submit, short ones, 2 threads", Way::Short, 2),
     ("snapcell submit, 1 thread, a handler", Way::Told, 1),
     ("snapcell stage of 100, 1 thread", Way::Staged, 1),
     (BARE, Way::Updates, 2),
@@ -100,7 +103,8 @@ fn run(way: Way, threads: u32, operations: u32) -> Result<Sample, String> {
             let begun = now();
             let hits = match way {
                 Way::Updates => update(targets, thread, drawn),
-                Way::Submitted | Way::Told => submit(engine, targets, thread, drawn),
+                Way::Submitted | Way::Told => submit(engine, targets, thread, drawn, false),
+                Way::Short => submit(engine, targets, thread, drawn, true),
                 Way::Staged => stage(engine, targets, thread, drawn),
             };
             (hits, begun, now())
@@ -195,11 +199,17 @@ fn submit(
     targets: &[Entity<Target>],
     thread: u32,
     all: impl Iterator<Item = Drawn>,
+    are_short: bool,
 ) -> u64 {
     let (mut tickets, mut hits) = (Tickets::new(), 0);
     for drawn in all {
         hits += u64::from(drawn.kind.hits());
-        let ticket = engine.submit(built(targets, thread, drawn));
+        let operation = built(targets, thread, drawn);
+        let ticket = engine.submit(if are_short {
+            operation.short()
+        } else {
+            operation
+        });
         tickets.push_back(ticket.expect("there is room for it"));
         if tickets.len() >= WINDOW {
             wait(&mut tickets, WINDOW / 2);

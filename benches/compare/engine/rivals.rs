@@ -134,6 +134,39 @@ impl<const FOLDS: bool, const RANKED: bool> Rival for Ours<FOLDS, RANKED> {
     }
 }
 
+/// The engine, and operations that it is told are short.
+pub(super) struct Short<const FOLDS: bool>(Ours<FOLDS, true>);
+
+impl<const FOLDS: bool> Rival for Short<FOLDS> {
+    const NAME: &'static str = if FOLDS {
+        "snapcell fold, short ones"
+    } else {
+        "snapcell in order, short ones"
+    };
+    type Ticket = Ticket<Snapshot<u64>, Infallible>;
+
+    fn new(targets: usize) -> Self {
+        Short(Ours::new(targets))
+    }
+
+    fn submit(&self, number: u64) -> Self::Ticket {
+        let Ours { engine, entities } = &self.0;
+        let entity = &entities[place(number, entities.len())];
+        let operation = Operation::update(entity, plus_one)
+            .priority(Ours::<FOLDS, true>::priority(number))
+            .short();
+        engine.submit(operation).expect("there is room for it")
+    }
+
+    fn wait(ticket: Self::Ticket) -> u64 {
+        Ours::<FOLDS, true>::wait(ticket)
+    }
+
+    fn end(self) -> Result<Vec<u64>, String> {
+        self.0.end()
+    }
+}
+
 /// What an actor gets.
 struct Change {
     change: fn(&u64) -> u64,

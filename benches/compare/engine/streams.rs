@@ -1,6 +1,6 @@
 //! Streams of tiny operations, from being submitted to being known to be done.
 
-use super::rivals::{Actor, Batches, Jobs, Ours, Rival, Tasks};
+use super::rivals::{Actor, Batches, Jobs, Ours, Rival, Short, Tasks};
 use super::{ACTOR, metric};
 use crate::results::{Better, Case, Metric};
 use crate::runner::{self, Contender, Gate, Plan, Sample, now, together};
@@ -62,6 +62,7 @@ fn contenders(targets: usize, submitters: u64) -> Vec<Contender> {
     vec![
         contender::<Ours<false, true>>(targets, submitters, Way::Singly),
         contender::<Ours<false, false>>(targets, submitters, Way::Singly),
+        contender::<Short<false>>(targets, submitters, Way::Singly),
         contender::<Actor<false>>(targets, submitters, Way::Singly),
         contender::<Jobs>(targets, submitters, Way::Singly),
         contender::<Tasks>(targets, submitters, Way::Singly),
@@ -72,6 +73,7 @@ fn folding(targets: usize, submitters: u64) -> Vec<Contender> {
     vec![
         contender::<Ours<true, true>>(targets, submitters, Way::Singly),
         contender::<Ours<true, false>>(targets, submitters, Way::Singly),
+        contender::<Short<true>>(targets, submitters, Way::Singly),
         contender::<Actor<false>>(targets, submitters, Way::Singly),
         contender::<Actor<true>>(targets, submitters, Way::Singly),
     ]
@@ -82,6 +84,7 @@ fn batching(targets: usize, submitters: u64) -> Vec<Contender> {
         contender::<Ours<false, true>>(targets, submitters, Way::InBatches),
         contender::<Ours<false, false>>(targets, submitters, Way::InBatches),
         contender::<Ours<true, true>>(targets, submitters, Way::InBatches),
+        contender::<Short<false>>(targets, submitters, Way::InBatches),
         contender::<Actor<false>>(targets, submitters, Way::InBatches),
         contender::<Batches>(targets, submitters, Way::InBatches),
     ]
