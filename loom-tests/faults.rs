@@ -159,7 +159,9 @@ const OF_SCHEDULER: &[&Model] = &[
     &crate::operation::opened_again::MODEL,
     &crate::operation::an_answer_is_taken::MODEL,
     &crate::operation::who_sees_the_end_finds_it_counted::MODEL,
+    &crate::operation::short_after_what_was_submitted::MODEL,
     &crate::operation::the_last_one_out::MODEL,
+    &crate::operation::the_last_two_out::MODEL,
     &crate::operation::counts_are_read::MODEL,
     &crate::operation::a_promotion_reaches_a_queued_child::MODEL,
 ];

@@ -293,6 +293,34 @@ model! {
 }
 
 model! {
+    /// A thread that holds a guard submits one, which another thread runs, and then a short one, which looks.
+    /// Invariant: if that is done at once, it sees what was submitted before.
+    short_after_what_was_submitted {
+        bound: Some(3),
+        kills: [],
+        outcomes: ["at once, 1", "in turn, 1"],
+    }
+    |world| {
+        let (entity, engine) = (world.entity(0), engine());
+        let guard = snapcell::pin();
+        let first = submit(world, &engine, &entity);
+        let server = {
+            let engine = engine.clone();
+            spawn(move || engine.serve())
+        };
+        let look = Operation::try_update(&entity, |_: &Value| Ok::<_, Infallible>(None)).short();
+        let look = engine.submit(look).expect("there is room");
+        let way = if parts::was_at_once(&look) { "at once" } else { "in turn" };
+        drop(guard);
+        server.join().unwrap();
+        engine.serve();
+        let seen = look.wait().expect("nothing stops it").number();
+        assert!(first.wait().is_ok());
+        format!("{way}, {seen}")
+    }
+}
+
+model! {
     /// An operation goes in, works and goes out, while somebody shuts the gate.
     /// Invariant: it isn't let in, or its work is seen by whoever has shut the gate.
     the_last_one_out {

@@ -307,3 +307,47 @@ fn short_ones_of_many_threads_are_all_counted_and_none_is_lost() {
         assert!(at_once.load(SeqCst) > 0, "some were done at once");
     }
 }
+
+/// Panics when it is dropped.
+struct Bad;
+
+impl Drop for Bad {
+    fn drop(&mut self) {
+        panic!("on purpose");
+    }
+}
+
+#[test]
+fn destructors_that_panic_are_nobodys_business() {
+    let engine = still();
+    let entity = Entity::new(0_u64);
+    let captured = Bad;
+    let add = Operation::update(&entity, move |n| {
+        let _ = &captured;
+        n + 1
+    });
+    let ticket = engine.submit(add.short()).unwrap();
+    assert_eq!(*ticket.wait().unwrap(), 1);
+    let give = Operation::transaction((entity.clone(),), |_, _| Ok::<_, Stop<Infallible>>(Bad));
+    let ticket = engine.submit(give.short()).unwrap();
+    assert!(ticket.is_done());
+    drop(ticket);
+    conserved(&engine);
+}
+
+#[test]
+fn inside_the_closure_of_a_commit_it_waits_for_the_end_of_that() {
+    let engine = still();
+    let (stock, orders) = (Entity::new(10_u64), Entity::new(0_u64));
+    let mut tickets = Vec::new();
+    stock.update(|n| {
+        tickets.push(engine.submit(increment(&stock)).unwrap());
+        tickets.push(engine.submit(increment(&orders)).unwrap());
+        n - 1
+    });
+    assert_eq!(*stock.snapshot(), 9, "nobody was in its way");
+    assert!(tickets.iter().all(|ticket| !ticket.is_done()));
+    engine.serve();
+    assert_eq!((*stock.snapshot(), *orders.snapshot()), (10, 1));
+    conserved(&engine);
+}

@@ -287,14 +287,6 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         }
     }
 
-    /// Whether its times are those of the monotonic clock.
-    #[cfg(feature = "scheduler")]
-    #[inline]
-    pub(crate) fn is_monotonic(&self) -> bool {
-        let extras = self.0.extra();
-        extras.is_none_or(|extras| extras.clock.is_monotonic())
-    }
-
     /// What the entity's own clock says, if it has one.
     #[inline]
     pub(super) fn own_reading(&self) -> Option<Reading> {

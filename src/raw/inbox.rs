@@ -25,7 +25,8 @@
 //! (INBOX_PUSH, Release) → *take* (INBOX_TAKE, Acquire). *leave* a holder gives up; *enter* the next one begins.
 //! From an idle lane: *leave* (INBOX_RELEASE, Release) → *push*, which is part of that release sequence → a load by
 //! the one who has pushed (INBOX_FIRST, Acquire), or *take* of the next holder. From a parked one: *leave*
-//! (INBOX_PARK, Release) → *enter* (INBOX_RESUME, Acquire). So each holder sees what those before it made of `Q`.
+//! (INBOX_PARK, Release) → *enter* (INBOX_RESUME, Acquire). So each holder sees what those before it made of `Q`. And
+//! whoever finds the lane idle without taking it (INBOX_IDLE, Acquire) sees what its holders did.
 //!
 //! *park* a holder parks; *look* it looks whether something is new; *push* somebody puts something in; *ask* that
 //! one asks how the lane is parked. One of the two sees the other: *park*, fence (PARK_FENCE), *look*; *push*,
@@ -317,9 +318,10 @@ impl<W: ?Sized + Linked, Q> Inbox<W, Q> {
         })
     }
 
-    /// Whether nobody has it, and nothing is in it.
+    /// Whether nobody has it, and nothing is in it. Then what its last holder did happens before what comes next.
+    #[inline]
     pub(crate) fn is_idle(&self) -> bool {
-        self.word.load(site::INBOX_PEEK) == idle()
+        self.word.load(site::INBOX_IDLE) == idle()
     }
 
     fn take(&self) -> Vec<Arc<W>> {

@@ -554,7 +554,7 @@ impl Drop for Computing {
 
 /// Whether a closure of a commit runs on this thread, or a destructor of something that was replaced.
 #[inline]
-pub(super) fn is_computing() -> bool {
+pub(crate) fn is_computing() -> bool {
     RING.with(|ring| ring.busy.get() > 0)
 }
 

@@ -1,7 +1,7 @@
 //! What an operation does: its closure, and how what it returns is committed.
 //!
 //! A body is run once for each attempt, and commits at the end of it or not at all. No guard is held while a closure
-//! runs, so it may take its time; it should have no other effect, since it may run again.
+//! runs that isn't said to be short, so it may take its time; it should have no other effect, since it may run again.
 #![forbid(unsafe_code)]
 
 use super::outcome::{OperationError, Panic};
@@ -71,7 +71,7 @@ pub(super) mod sealed {
         /// Computes and commits.
         fn attempt(&self) -> Attempt<Self::Output, Self::Error>;
 
-        /// The same for one that is run on its caller's thread, and short: a guard may be held meanwhile.
+        /// The same for one that is short, or run on its caller's thread: a guard may be held meanwhile.
         #[inline]
         fn attempt_here(&self) -> Attempt<Self::Output, Self::Error> {
             self.attempt()
@@ -79,12 +79,6 @@ pub(super) mod sealed {
 
         /// The stamp of what it gives, if that is one.
         fn stamp(_output: &Self::Output) -> Option<Stamp> {
-            None
-        }
-
-        /// When what it gives was committed, in nanoseconds of the monotonic clock, if that is known.
-        #[inline]
-        fn committed_at(&self, _output: &Self::Output) -> Option<u64> {
             None
         }
 
@@ -334,11 +328,6 @@ where
 
     fn stamp(output: &Snapshot<T>) -> Option<Stamp> {
         Some(output.stamp())
-    }
-
-    #[inline]
-    fn committed_at(&self, output: &Snapshot<T>) -> Option<u64> {
-        self.entity.is_monotonic().then(|| output.stamp().time())
     }
 
     fn attempt(&self) -> Attempt<Snapshot<T>, F> {

@@ -27,7 +27,7 @@ use std::time::Duration;
 ///
 /// | call | runs it | for |
 /// |---|---|---|
-/// | [`submit`](Engine::submit) | on a thread of the engine, in its turn | waiting, priority, isolation |
+/// | [`submit`](Engine::submit) | on a thread of the engine, in its turn; a [short](Operation::short) one on this thread, if none waits | waiting, priority, isolation |
 /// | [`run`](Engine::run) | on this thread, at once | short ones; the least overhead |
 /// | [`stage`](Engine::stage) | as `submit`, several at the same moment | batches that compete with each other |
 ///
@@ -117,7 +117,8 @@ impl Engine {
         EngineBuilder::default()
     }
 
-    /// Submits an operation: it is run by a thread of the engine, when it is its turn.
+    /// Submits an operation: it is run by a thread of the engine, when it is its turn; or here, if it is
+    /// [short](Operation::short) and nothing waits.
     ///
     /// # Errors
     /// [`SubmitError`](crate::SubmitError) gives the operation back: the queue of its target is full, the engine is shut down, or the
@@ -196,7 +197,7 @@ impl Engine {
         self.shared.ledger.tally.read()
     }
 
-    /// How many operations have not ended yet.
+    /// How many operations have not ended yet. While some come and go this is a guess.
     #[must_use]
     pub fn unfinished(&self) -> u64 {
         self.shared.ledger.gate.unfinished()
@@ -317,7 +318,7 @@ impl Engine {
     }
 
     /// Whether nothing is left of what it has done: no operation under way, and no target reserved or with something
-    /// in its lane.
+    /// in its lane. While operations come and go this is a guess.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         let lanes = self.shared.lanes.entries();
@@ -351,7 +352,7 @@ impl Engine {
     pub fn shut_down(&self, how: ShutDown, timeout: Option<Duration>) -> Result<(), StillBusy> {
         let shared = &self.shared;
         shared.close(how == ShutDown::Cancel);
-        let is_done = || shared.ledger.gate.unfinished() == 0 && shared.jobs.unfinished() == 0;
+        let is_done = || shared.ledger.gate.is_done() && shared.jobs.unfinished() == 0;
         let waits_for_itself = timeout.is_none() && stage::is_open(shared);
         let is_idle = if current::is_inside() || waits_for_itself {
             is_done()
@@ -363,9 +364,10 @@ impl Engine {
                 was_done.get() || !shared.ledger.gate.is_closed()
             };
             let listen = |waker: &Waker| {
-                // Others who are done waiting open it.
+                let listening = [shared.ledger.gate.listen(waker), shared.jobs.listen(waker)];
+                // Others who are done waiting open it. They wake whoever listens, so that comes first.
                 shared.jobs.close(false);
-                [shared.ledger.gate.listen(waker), shared.jobs.listen(waker)]
+                listening
             };
             let deadline = timeout.and_then(clock::deadline);
             let _ = shared.wait(deadline, is_over, listen);

@@ -26,13 +26,12 @@ use crate::sync::{AtomicU64, AtomicUsize, fence, global, per_thread};
 use std::cell::Cell;
 use std::task::Waker;
 
-/// Takes no more operations.
+/// Takes no more operations. What a shard says besides its count.
 const CLOSED: u64 = 1 << 63;
-/// And cancels those that wait.
+/// And cancels those that wait. Only those who ask need to know.
 const CANCELS: u64 = 1 << 62;
-const FLAGS: u64 = CLOSED | CANCELS;
 /// What the count of a shard begins with: more may go out by it than in.
-const NONE: u64 = 1 << 61;
+const BIAS: u64 = 1 << 61;
 
 /// How many shards the gate of an engine has.
 pub(super) const MANY: usize = if cfg!(any(snapcell_model, snapcell_shuttle)) {
@@ -44,6 +43,8 @@ pub(super) const MANY: usize = if cfg!(any(snapcell_model, snapcell_shuttle)) {
 /// See the header of this file.
 pub(super) struct Gate<const SHARDS: usize> {
     shards: [Alone<AtomicU64>; SHARDS],
+    /// What all shards say, for those who only ask: nobody who goes in or out writes this.
+    said: Alone<AtomicU64>,
     idle: Event,
     /// Whoever opens or closes it holds this, so that all shards agree.
     changing: Lock<()>,
@@ -54,11 +55,11 @@ global! {
 }
 
 per_thread! {
-    /// The how manieth thread this is, once it has asked.
+    /// Which number this thread has, once it has asked.
     static MINE: Cell<Option<usize>> = Cell::new(None);
 }
 
-/// The how manieth thread this is of those that have asked.
+/// The number of this thread. Those that ask are counted.
 #[inline]
 fn number() -> usize {
     let number = MINE.try_with(|mine| {
@@ -80,7 +81,8 @@ fn count() -> usize {
 impl<const SHARDS: usize> Gate<SHARDS> {
     pub(super) fn new() -> Self {
         Gate {
-            shards: std::array::from_fn(|_| Alone(AtomicU64::new(NONE))),
+            shards: std::array::from_fn(|_| Alone(AtomicU64::new(BIAS))),
+            said: Alone(AtomicU64::new(0)),
             idle: Event::new(),
             changing: Lock::new(()),
         }
@@ -122,31 +124,43 @@ impl<const SHARDS: usize> Gate<SHARDS> {
     /// How many are under way: exactly, if it is closed, and those that are refused just now included.
     pub(super) fn unfinished(&self) -> u64 {
         let count =
-            |shard: &Alone<AtomicU64>| (shard.0.load(site::GATE_WAIT) & !FLAGS).wrapping_sub(NONE);
+            |shard: &Alone<AtomicU64>| (shard.0.load(site::GATE_WAIT) & !CLOSED).wrapping_sub(BIAS);
         let sum = self.shards.iter().map(count).fold(0, u64::wrapping_add);
         u64::try_from(sum.cast_signed()).unwrap_or(0)
     }
 
-    fn flags(&self) -> u64 {
-        self.shards[0].0.load(site::GATE_LOAD) & FLAGS
+    /// Whether it is closed, and nothing is under way.
+    pub(super) fn is_done(&self) -> bool {
+        // Nobody opens it meanwhile.
+        self.changing
+            .with(|()| self.is_closed() && self.unfinished() == 0)
     }
 
+    /// Whether it is closed, or was a moment ago.
     pub(super) fn is_closed(&self) -> bool {
-        self.flags() & CLOSED != 0
+        self.said.0.load(site::GATE_LOAD) & CLOSED != 0
     }
 
     #[inline]
     pub(super) fn cancels(&self) -> bool {
-        self.flags() & CANCELS != 0
+        self.said.0.load(site::GATE_LOAD) & CANCELS != 0
     }
 
     pub(super) fn close(&self, cancels: bool) {
-        let flags = if cancels { FLAGS } else { CLOSED };
-        self.set(|word| word | flags);
+        self.changing.with(|()| {
+            self.set(|word| word | CLOSED);
+            let said = self.said.0.load(site::GATE_LOAD);
+            let more = if cancels { CLOSED | CANCELS } else { CLOSED };
+            self.said.0.store(said | more, site::GATE_SAY);
+        });
+        fence(site::GATE_FENCE);
     }
 
     pub(super) fn open(&self) {
-        self.set(|word| word & !FLAGS);
+        self.changing.with(|()| {
+            self.said.0.store(0, site::GATE_SAY);
+            self.set(|word| word & !CLOSED);
+        });
         self.wake();
     }
 
@@ -156,16 +170,14 @@ impl<const SHARDS: usize> Gate<SHARDS> {
         }
     }
 
+    /// Changes what all shards say. Only for whoever holds `changing`.
     fn set(&self, change: impl Fn(u64) -> u64) {
-        self.changing.with(|()| {
-            for Alone(word) in &self.shards {
-                let mut found = word.load(site::GATE_LOAD);
-                while let Err(newer) = word.compare_exchange(found, change(found), site::GATE_SET) {
-                    found = newer;
-                }
+        for Alone(word) in &self.shards {
+            let mut found = word.load(site::GATE_LOAD);
+            while let Err(newer) = word.compare_exchange(found, change(found), site::GATE_SET) {
+                found = newer;
             }
-        });
-        fence(site::GATE_FENCE);
+        }
     }
 
     /// Registers a waker, to be woken when nothing is under way any more, if it is closed then.

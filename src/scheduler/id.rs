@@ -5,7 +5,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 
 /// What tells an operation from all others of its engine, from its submission on and for good. Of
-/// those that one thread submits later ones are larger.
+/// those that one thread submits later ones are larger; and of all, where the clock of the engine may stand still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OperationId(pub(super) NonZeroU64);
 

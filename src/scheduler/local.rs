@@ -47,13 +47,16 @@ impl Local {
     }
 
     /// A number for an operation. A thread takes twice as many at once each time, so that whoever submits few leaves no
-    /// gaps, and threads that submit many don't meet here.
+    /// gaps, and threads that submit many don't meet here. Where time may stand still, numbers say who was first, and
+    /// are taken one by one.
     #[inline]
     pub(super) fn next_id(&mut self, shared: &Shared) -> OperationId {
         let number = self.ids.next().unwrap_or_else(|| {
             let first = shared.ids.0.fetch_add(self.more, site::NUMBER);
             self.ids = first + 1..first + self.more;
-            self.more = IDS.min(2 * self.more);
+            if shared.ledger.clock.is_monotonic() {
+                self.more = IDS.min(2 * self.more);
+            }
             first
         });
         OperationId(NonZeroU64::new(number).expect("they are counted from 1"))

@@ -23,8 +23,8 @@ use std::time::Duration;
 /// | [`prepared`](Operation::prepared) | does the long part beside others, and the short one in turn | its snapshot |
 /// | [`merging`](Operation::merging) | is computed beside others, and merged | its snapshot |
 ///
-/// The closure runs once for each attempt, on a snapshot, without a guard: it may take its time, but should have no
-/// other effect. An operation that is submitted or run inside the closure of another one is part of it: it is at least as
+/// The closure runs once for each attempt, on a snapshot, without a guard unless it is [`short`](Operation::short) or
+/// [run](crate::Engine::run): it may take its time, but should have no other effect. An operation that is submitted or run inside the closure of another one is part of it: it is at least as
 /// important as that.
 ///
 /// # Examples
@@ -346,14 +346,15 @@ impl<B> Operation<B> {
     }
 
     /// Its closure is short, and waits for nothing. So it may run under a guard, as that of
-    /// [`Entity::update`](crate::Entity::update); and if nothing else waits for its target, whoever
+    /// [`Entity::update`](crate::Entity::update); and if nothing waits in the lane of its target, whoever
     /// [submits](crate::Engine::submit) it runs it, instead of handing it over to another thread, which would take longer.
     /// Then its ticket is done when it is given. If others are faster there again and again it is handed over after all; what it
     /// has lost until then doesn't count as retries.
     ///
-    /// What has a [parent](Operation::within), is [traced](Operation::traced), or is listened to or kept in a registry,
-    /// is handed over in any case, and so is everything where the policy is
-    /// [`WinnerTakesAll`](crate::Policy::WinnerTakesAll).
+    /// It is handed over in any case if it has a [parent](Operation::within), is [traced](Operation::traced), listened to, or
+    /// kept in a registry; if it [reserves](RetryPolicy::reserves) its target from the first attempt, as structural ones do,
+    /// or somebody else has; if it is [staged](crate::Engine::stage), or submitted inside a closure of an operation or a
+    /// commit; and where the policy is [`WinnerTakesAll`](crate::Policy::WinnerTakesAll).
     ///
     /// # Examples
     /// ```

@@ -271,7 +271,7 @@ impl Gate {
         let waker = sleep::waker();
         loop {
             let _listening = self.0.listen(&waker);
-            if self.0.unfinished() == 0 {
+            if self.0.is_done() {
                 return;
             }
             sleep::park(None);
@@ -317,6 +317,11 @@ pub fn evict<O: 'static, F: 'static>(ticket: &Ticket<O, F>) -> bool {
     let work = work(ticket);
     let rejected = work.rejection(Reason::Evicted);
     work.end_pending(rejected, &ticket.engine().expect("it is there").ledger)
+}
+
+/// Whether an operation was done by whoever submitted it.
+pub fn was_at_once<O: 'static, F: 'static>(ticket: &Ticket<O, F>) -> bool {
+    ticket.work().is_none()
 }
 
 fn work<O: 'static, F: 'static>(ticket: &Ticket<O, F>) -> Arc<dyn Work> {

@@ -320,7 +320,7 @@ impl<B: Body> Visit<'_, B> {
 
     /// Notes how it has ended.
     #[inline]
-    pub(super) fn end(
+    fn end(
         &self,
         result: Result<B::Output, OperationError<B::Error>>,
         ending: Ending,
@@ -329,19 +329,31 @@ impl<B: Body> Visit<'_, B> {
         let ledger = &self.shared.ledger;
         // Counted before anybody can learn of it.
         ledger.tally.came_and_went(self.kind(), ending, lost);
+        // The last attempt of one that was rejected is lost, too.
+        let retries = lost - u32::from(ending == Ending::Rejected && lost > 0);
+        self.tell_end(&result, ending, retries);
+        ledger.gate.leave();
+        result
+    }
+
+    /// Tells how it has ended, after so many retries.
+    #[inline]
+    pub(super) fn tell_end(
+        &self,
+        result: &Result<B::Output, OperationError<B::Error>>,
+        ending: Ending,
+        retries: u32,
+    ) {
+        let ledger = &self.shared.ledger;
         if ledger.feed.wants(ending.event()) {
             let now = ledger.now();
             ledger.tell_at(now, ending.event(), || {
                 let changed = ending == Ending::Committed;
                 let answer = result.as_ref().map(|output| (B::stamp(output), changed));
                 let took = self.begun.map_or(0, |begun| now.saturating_sub(begun));
-                // The last attempt of one that was rejected is lost, too.
-                let retries = lost - u32::from(ending == Ending::Rejected && lost > 0);
                 (self.about(retries), told_of(answer, took))
             });
         }
-        ledger.gate.leave();
-        result
     }
 
     /// Attempts it until it has ended, after so many attempts were lost.

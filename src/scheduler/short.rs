@@ -5,9 +5,10 @@
 //! [`run`](crate::Engine::run), if the lane of the target is idle, and leaves an answer in place of a record.
 //!
 //! # Order
-//! A look at the lane is enough, nobody takes it. What the caller has submitted before, or knows to have been submitted,
-//! is done if the lane is idle; and what others submit meanwhile was submitted at the same time as this one. The two
-//! may get into each other's way once, as any writer may.
+//! A look at the lane is enough, nobody takes it: if it is idle, all that was in it is done, and seen by whoever has looked
+//! (INBOX_IDLE). What others submit meanwhile was submitted at the same time as this one; the two may get into each
+//! other's way once, as any writer may. What isn't in the lane is overtaken, as it is by all others: what is being prepared,
+//! what stays away before it is tried again, and transactions that wait in the lane of another entity.
 #![forbid(unsafe_code)]
 
 use super::account::tally::{Incident, Kind};
@@ -24,7 +25,8 @@ use super::shared::Shared;
 use super::status::{State, Status};
 use super::ticket::{Submitted, Ticket, Times};
 use crate::cell::Backoff;
-use crate::raw::Exclusive;
+use crate::raw::reclaim::is_computing;
+use crate::raw::{Exclusive, quietly};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +62,14 @@ impl<O, F> Done<O, F> {
     }
 }
 
+impl<O, F> Drop for Done<O, F> {
+    fn drop(&mut self) {
+        if let Some(answer) = self.answer.get_mut().take() {
+            quietly(|| drop(answer));
+        }
+    }
+}
+
 impl Shared {
     /// Does a short operation, or has it done, if something is in its way.
     #[inline]
@@ -87,51 +97,32 @@ impl Shared {
             self.note_lost(operation.wish.kind(), operation.body.targets()[0], lost);
         }
         let id = self.next_id();
-        let result = if self.ledger.feed.wants_of_operations() {
+        // Counted before anybody can learn of it.
+        let kind = operation.wish.kind();
+        self.ledger.tally.came_and_went(kind, ending, lost);
+        if self.ledger.feed.wants_of_operations() {
             // Somebody listens by now.
-            self.visit(&operation, entry, None)
-                .known_as(id)
-                .end(result, ending, lost)
-        } else {
-            // Counted before anybody can learn of it.
-            self.ledger
-                .tally
-                .came_and_went(operation.wish.kind(), ending, lost);
-            self.ledger.gate.leave();
-            result
-        };
+            let visit = self.visit(&operation, entry, None).known_as(id);
+            visit.tell_end(&result, ending, 0);
+        }
+        self.ledger.gate.leave();
+        // Its destructor may do anything, and panic, which is nobody's business here.
+        quietly(|| drop(operation));
         let state = match ending {
             Ending::Failed => State::Failed,
             _ => State::Succeeded,
         };
         Ok(Ticket::done(Done {
             id,
-            name: operation.wish.name,
-            class: operation.wish.class,
+            name: kind.name,
+            class: kind.class,
             status: Status {
                 state,
                 ..Status::new(entry.priority)
             },
-            at: self.time_of(&operation.body, &result, ending),
+            at: self.ledger.now(),
             answer: Exclusive::new(Some(result.map_err(Box::new))),
         }))
-    }
-
-    /// When an operation has ended, just now. A commit has looked at the clock already, if it is the same.
-    #[inline(always)]
-    fn time_of<B: Body>(
-        &self,
-        body: &B,
-        result: &Result<B::Output, OperationError<B::Error>>,
-        ending: Ending,
-    ) -> u64 {
-        let committed_at = match result {
-            Ok(output) if ending == Ending::Committed && self.ledger.clock.is_monotonic() => {
-                body.committed_at(output)
-            }
-            _ => None,
-        };
-        committed_at.unwrap_or_else(|| self.ledger.now())
     }
 
     /// What its class makes of a short operation, if that may be done at once.
@@ -139,7 +130,8 @@ impl Shared {
     fn ask_at_once<B: Body>(&self, operation: &Operation<B>) -> Option<Entry> {
         let is_watched = self.ledger.feed.wants_of_operations() || self.ledger.registry.is_some();
         let has_more = operation.wish.has_parent() || operation.wish.is_traced;
-        if is_watched || has_more || self.policy == Policy::WinnerTakesAll || current::is_inside() {
+        let is_inside = current::is_inside() || is_computing();
+        if is_watched || has_more || is_inside || self.policy == Policy::WinnerTakesAll {
             return None;
         }
         let entry = self.ask(operation, |lane| lane.inbox.is_idle()).ok()?;

@@ -250,7 +250,9 @@ sites! {
         "Whoever finds a lane idle has it after its last holder, and so parks it after that one has resumed with it. (It looks at what it has put in itself.)";
     INBOX_TAKE: ReadModifyWrite Acquire, pairs with "INBOX_PUSH, INBOX_RELEASE", models ["lane::two_submit"],
         "The holder sees what was put in, and what the holder before it made of the lane, if that one has released it.";
-    INBOX_RELEASE: CompareExchange Release / Relaxed, pairs with "INBOX_TAKE, INBOX_FIRST", models ["lane::two_submit"],
+    INBOX_IDLE: Load Acquire, pairs with "INBOX_RELEASE", models ["operation::short_after_what_was_submitted"],
+        "Whoever finds a lane idle sees what was done in it.";
+    INBOX_RELEASE: CompareExchange Release / Relaxed, pairs with "INBOX_TAKE, INBOX_FIRST, INBOX_IDLE", models ["lane::two_submit"],
         "What was made of the lane is seen by the next holder. A lost one holds on.";
     INBOX_PARK: Store Release, pairs with "INBOX_RESUME", models ["lane::a_parked_lane_is_resumed"],
         "What was made of the lane is seen by whoever resumes.";
@@ -310,6 +312,8 @@ sites! {
         "Opens or closes the engine. It orders nothing.";
     GATE_LOAD: Load Relaxed, pairs with "-", models [],
         "As GATE_SET.";
+    GATE_SAY: Store Relaxed, pairs with "-", models [],
+        "Says that the gate is open or closed to those who only ask. It orders nothing.";
     RECORD_LOAD: Load Relaxed, pairs with "-", models [],
         "A number that is asked for: when an operation began, or what its own priority is.";
     RECORD_STORE: Store Relaxed, pairs with "-", models [],

@@ -221,7 +221,7 @@ impl<'e> Operations<'e> {
             (None, None, Some(name)) => self.rows(Among::Name(name), wanted),
             (None, None, None) => self.rows(Among::All, wanted),
         };
-        rows.sort_unstable_by_key(|row| row.id);
+        rows.sort_unstable_by_key(|row| (row.times.born, row.id));
         rows
     }
 
@@ -267,7 +267,7 @@ impl<'e> Operations<'e> {
     #[must_use]
     pub fn children(&self, id: OperationId) -> Vec<Trace> {
         let mut rows = self.rows(Among::Parents(&[id]), |_| true);
-        rows.sort_unstable_by_key(|row| row.id);
+        rows.sort_unstable_by_key(|row| (row.times.born, row.id));
         rows
     }
 
@@ -293,7 +293,7 @@ impl<'e> Operations<'e> {
     ) -> Vec<Trace> {
         let is_under_way = |row: &Trace| !row.state.is_final();
         let mut rows = self.rows(Among::Rivals(TargetId::of(entity)), is_under_way);
-        rows.sort_unstable_by_key(|row| row.id);
+        rows.sort_unstable_by_key(|row| (row.times.born, row.id));
         rows
     }
 
