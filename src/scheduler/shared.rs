@@ -155,7 +155,10 @@ impl Terms {
 /// The priority of an operation, if its class allows it.
 #[inline]
 pub(super) fn admit(policy: &ClassPolicy, wish: Option<Priority>) -> Result<Priority, NotTaken> {
-    let priority = wish.unwrap_or(policy.priority());
+    let Some(priority) = wish else {
+        // A class that doesn't allow it is in no table.
+        return Ok(policy.priority());
+    };
     let floor = policy.floor().unwrap_or(Priority::BACKGROUND);
     let ceiling = policy.ceiling().unwrap_or(Priority::CRITICAL);
     if floor <= priority && priority <= ceiling {

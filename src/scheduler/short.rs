@@ -106,8 +106,9 @@ impl Shared {
             visit.tell_end(&result, ending, 0);
         }
         self.ledger.gate.leave();
-        // Its destructor may do anything, and panic, which is nobody's business here.
-        quietly(|| drop(operation));
+        // The destructor of its closure may do anything, and panic, which is nobody's business here.
+        let Operation { body, .. } = operation;
+        quietly(|| drop(body));
         let state = match ending {
             Ending::Failed => State::Failed,
             _ => State::Succeeded,

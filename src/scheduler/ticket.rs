@@ -182,10 +182,10 @@ impl<O: 'static, F: 'static> Ticket<O, F> {
     /// [`MayDeadlock`](OperationError::MayDeadlock), if it runs elsewhere already, and isn't part of the one that
     /// waits.
     #[inline]
-    pub fn wait(self) -> Result<O, OperationError<F>> {
-        match self.0 {
-            Of::Submitted(work) => finish(&work),
-            Of::Done(mut done) => answer_of(done.take()),
+    pub fn wait(mut self) -> Result<O, OperationError<F>> {
+        match &mut self.0 {
+            Of::Submitted(work) => finish(work),
+            Of::Done(done) => answer_of(done.take()),
         }
     }
 
