@@ -7,7 +7,8 @@ mod conserved;
 use conserved::conserved;
 use snapcell::{
     Body, Class, Clock, Context, Engine, Entity, EventKind, EventKinds, ManualClock, NotTaken,
-    Operation, OperationError, Policy, Priority, RetryPolicy, ShutDown, Snapshot, State, Stop,
+    Operation, OperationError, Policy, Priority, RetryPolicy, ShutDown, Snapshot, Stamp, State,
+    Stop,
 };
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -65,6 +66,42 @@ fn a_short_operation_is_done_when_it_was_submitted() {
     let counts = conserved(&engine);
     assert_eq!((counts.submitted, counts.committed), (1, 1));
     assert!(engine.metrics().adds_up());
+}
+
+#[test]
+fn its_time_is_the_engines_whatever_the_clock_of_its_entity_says() {
+    let engine = still();
+    let entity = Entity::new(0);
+    let first = engine.submit(increment(&entity)).unwrap();
+    let stamped = Duration::from_nanos(entity.snapshot().stamp().time());
+    assert_eq!(
+        first.times().ended,
+        Some(stamped),
+        "the clock is asked once"
+    );
+    let keep = Operation::try_update(&entity, |_| Ok::<_, Infallible>(None)).short();
+    let keep = engine.submit(keep).unwrap();
+    assert!(
+        keep.times().ended >= Some(stamped),
+        "not when the value was made that it keeps"
+    );
+    let counting = Entity::builder(0).clock(Clock::logical()).build();
+    let third = engine.submit(increment(&counting)).unwrap();
+    assert_eq!(counting.snapshot().stamp().time(), 1);
+    assert!(third.times().born >= keep.times().born);
+    // A transaction with another clock has put this one's time off to the end of days.
+    let end = Entity::builder(0).born(Stamp::new(0, u64::MAX - 9)).build();
+    snapcell::transaction(|tx| {
+        tx.update(&entity, |n| n + 1)?;
+        tx.update(&end, |n| n + 1)
+    });
+    let last = engine.submit(increment(&entity)).unwrap();
+    assert_eq!(entity.snapshot().stamp().time(), u64::MAX - 9);
+    let times = last.times();
+    assert!(times.born >= third.times().born && times.born < Duration::from_secs(365 * 86_400));
+    for ticket in [first, keep, third, last] {
+        ticket.wait().unwrap();
+    }
 }
 
 #[test]

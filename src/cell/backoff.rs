@@ -11,7 +11,8 @@ use crate::sync;
 /// The pauses after the first loss, where one entity is changed most often; doubled with each further one. Where all
 /// change one thing, who has lost will meet the winner again.
 const FIRST: u32 = 64;
-/// The same of a transaction: those who have met at one of several entities part at once.
+/// The same of a transaction, or where a thread was overtaken at another entity the last time: those who have met at one
+/// of several part at once.
 const FIRST_OF_SEVERAL: u32 = 4;
 /// Pauses that are not doubled any more; the slice of time is given away then as well.
 const MOST: u32 = 1024;

@@ -287,6 +287,17 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         }
     }
 
+    /// As [`prepare`](Self::prepare). `now`: what the monotonic clock says, if it was asked just now.
+    #[cfg(feature = "scheduler")]
+    #[inline(always)]
+    pub(super) fn prepare_at(&self, now: Option<u64>) -> Reading {
+        Reclaimer::release_some();
+        match self.0.extra() {
+            None => now.map_or_else(|| Clock::default().reading(), Reading::At),
+            Some(extras) => extras.clock.reading(),
+        }
+    }
+
     /// What the entity's own clock says, if it has one.
     #[inline]
     pub(super) fn own_reading(&self) -> Option<Reading> {

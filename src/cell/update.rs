@@ -154,6 +154,56 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         result
     }
 
+    /// As [`try_update_with`](Self::try_update_with) without retries. `now`: what the monotonic clock says, if it was
+    /// asked just now.
+    ///
+    /// One round of `drive`, written out: were the time an argument of that, each update would take eight
+    /// instructions more.
+    #[cfg(feature = "scheduler")]
+    #[inline]
+    pub(crate) fn try_update_once<F>(
+        &self,
+        now: Option<u64>,
+        f: impl Fn(&T) -> Result<Option<T>, F>,
+    ) -> Result<Updated<'_, T>, UpdateError<T, F, E>> {
+        let reading = self.prepare_at(now);
+        let mut attempt = self.head().attempt();
+        let seen = attempt.seen();
+        let Some(place) = seen.next(reading) else {
+            return Err(UpdateError::VersionLimit);
+        };
+        let computing = Computing::begin();
+        let draft = match f(seen.value()) {
+            Ok(Some(value)) => Draft::new(place, value),
+            Ok(None) => return Ok(Updated::Unchanged(Snapshot(seen.hold()))),
+            Err(refusal) => return Err(UpdateError::Refused(refusal)),
+        };
+        if let Err(error) = self.admit(seen, draft.value()) {
+            return Err(UpdateError::Invalid {
+                proposed: draft.empty().0,
+                error,
+            });
+        }
+        let position = computing.end();
+        let tried = seen.address();
+        match attempt.commit(draft, || self.0.wake()) {
+            Ok(published) => Ok(Updated::Committed(Committed {
+                publication: attempt.publication(published),
+                attempts: 1,
+            })),
+            Err(draft) if reclaim::retired_since(position, tried) => {
+                Err(UpdateError::SelfConflict {
+                    proposed: draft.empty().0,
+                })
+            }
+            Err(draft) => Err(UpdateError::Exhausted {
+                proposed: draft.empty().0,
+                current: Snapshot(attempt.seen().hold()),
+                attempts: 1,
+            }),
+        }
+    }
+
     /// The loop that they all are; `draft` makes the node that is to follow the one that was seen.
     #[inline(always)]
     pub(super) fn drive<F>(

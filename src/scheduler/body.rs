@@ -71,9 +71,10 @@ pub(super) mod sealed {
         /// Computes and commits.
         fn attempt(&self) -> Attempt<Self::Output, Self::Error>;
 
-        /// The same for one that is short, or run on its caller's thread: a guard may be held meanwhile.
+        /// The same for one that is short, or run on its caller's thread: a guard may be held meanwhile. `now`: what the
+        /// monotonic clock says, if it was asked just now.
         #[inline]
-        fn attempt_here(&self) -> Attempt<Self::Output, Self::Error> {
+        fn attempt_here(&self, _now: Option<u64>) -> Attempt<Self::Output, Self::Error> {
             self.attempt()
         }
 
@@ -335,8 +336,8 @@ where
     }
 
     #[inline]
-    fn attempt_here(&self) -> Attempt<Snapshot<T>, F> {
-        match self.entity.try_update_with(Retry::at_most(0), &self.f) {
+    fn attempt_here(&self, now: Option<u64>) -> Attempt<Snapshot<T>, F> {
+        match self.entity.try_update_once(now, &self.f) {
             Ok(Updated::Committed(committed)) => Attempt::Committed(committed.snapshot()),
             Ok(Updated::Unchanged(base)) => Attempt::Unchanged(base),
             Err(error) => failed(error),

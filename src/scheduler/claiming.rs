@@ -99,7 +99,7 @@ impl<'l> Claiming<'l> {
         let step = left.clamp(1, longest).min(self.budget);
         self.budget -= step;
         if !mem::replace(&mut self.has_stepped_back, true) {
-            self.ledger.tally.note(self.kind, Incident::SteppedBack);
+            self.ledger.tally.note(&self.kind, Incident::SteppedBack);
         }
         Some(Duration::from_micros(step))
     }
@@ -115,7 +115,7 @@ impl<'l> Claiming<'l> {
         if self.lane.reservation.try_take(own, micros(shared))
             && !mem::replace(&mut self.is_taken, true)
         {
-            self.ledger.tally.note(self.kind, Incident::Reserved);
+            self.ledger.tally.note(&self.kind, Incident::Reserved);
         }
     }
 
@@ -151,7 +151,7 @@ impl<'l> Claiming<'l> {
     fn give_back(&mut self, own: &Claim) {
         let was_left = self.lane.reservation.clear(own) && !own.is_over(self.ledger.now() / 1_000);
         if mem::take(&mut self.is_taken) && !was_left {
-            self.ledger.tally.note(self.kind, Incident::Lapsed);
+            self.ledger.tally.note(&self.kind, Incident::Lapsed);
         }
     }
 }

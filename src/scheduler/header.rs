@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 use super::account::tally::{Kind, Life};
-use super::class::Class;
 use super::id::OperationId;
 use super::lane::Lane;
 use super::priority::Priority;
@@ -25,8 +24,8 @@ use std::time::Duration;
 /// What the scheduler knows of an operation, whatever it does.
 pub(super) struct Header {
     pub(super) id: OperationId,
-    pub(super) class: Class,
-    pub(super) name: &'static str,
+    /// Which operations it is counted with.
+    pub(super) kind: Kind,
     /// When it was submitted, in nanoseconds of the engine's clock; and when its patience ends.
     pub(super) born: u64,
     pub(super) expires: u64,
@@ -68,8 +67,7 @@ pub(super) struct Header {
 /// What a header is made of.
 pub(super) struct Birth {
     pub(super) id: OperationId,
-    pub(super) class: Class,
-    pub(super) name: &'static str,
+    pub(super) kind: Kind,
     pub(super) born: u64,
     pub(super) patience: Option<Duration>,
     pub(super) budget: u32,
@@ -85,13 +83,13 @@ pub(super) struct Birth {
 }
 
 impl Header {
+    #[inline(always)]
     pub(super) fn new(birth: Birth, status: Status) -> Self {
         let patience = birth.patience.unwrap_or(Duration::MAX);
         let nanos = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
         let mut header = Header {
             id: birth.id,
-            class: birth.class,
-            name: birth.name,
+            kind: birth.kind,
             born: birth.born,
             expires: birth.born.saturating_add(nanos),
             is_short: birth.is_short,
@@ -170,15 +168,6 @@ impl Header {
     pub(super) fn set_listed(&self, is_listed: bool) {
         self.is_listed
             .store(usize::from(is_listed), site::RECORD_STORE);
-    }
-
-    /// Which operations it is counted with.
-    #[inline]
-    pub(super) fn kind(&self) -> Kind {
-        Kind {
-            class: self.class,
-            name: self.name,
-        }
     }
 
     /// Its life, which has just ended.

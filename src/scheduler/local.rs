@@ -34,6 +34,8 @@ pub(super) struct Local {
     ids: Range<u64>,
     /// How many it takes next time.
     more: u64,
+    /// Where it was overtaken last.
+    overtaken_at: usize,
 }
 
 /// How many numbers of operations a thread takes at once, at most.
@@ -62,6 +64,11 @@ impl Local {
         OperationId(NonZeroU64::new(number).expect("they are counted from 1"))
     }
 
+    /// Notes that this thread was overtaken at an entity. Whether it was the last time, too.
+    pub(super) fn is_overtaken_again(&mut self, target: usize) -> bool {
+        std::mem::replace(&mut self.overtaken_at, target) == target
+    }
+
     /// The lane of an entity.
     #[inline]
     pub(super) fn lane(&mut self, shared: &Shared, target: usize) -> &Arc<Lane> {
@@ -79,30 +86,23 @@ fn place_of(target: usize) -> usize {
     (target >> 6 ^ target >> 12) % LANES
 }
 
-/// What this thread remembers. Nothing of anybody else's may run in `look`.
-#[inline]
-pub(super) fn with<R>(shared: &Shared, look: impl FnOnce(&mut Local) -> R) -> R {
-    let mut look = Some(look);
-    let known = LOCAL.try_with(|local| {
-        let mut local = local.borrow_mut();
-        if !matches!(&*local, Some(local) if local.engine == shared.id) {
-            *local = Some(Local::new(shared));
+/// What this thread remembers. Nothing of anybody else's may run in `look`, which is called once.
+#[inline(always)]
+pub(super) fn with<R>(shared: &Shared, look: impl Fn(&mut Local) -> R) -> R {
+    let known = LOCAL.try_with(|place| {
+        let mut place = place.borrow_mut();
+        match &mut *place {
+            Some(local) if local.engine == shared.id => look(local),
+            other => look(other.insert(Local::new(shared))),
         }
-        let local = local.as_mut().expect("it was made");
-        look.take().map(|look| look(local))
     });
-    match known {
-        Ok(result) => result.expect("it is looked at once"),
-        // At the end of a thread there is no such place any more.
-        Err(_) => {
-            let look = look.take().expect("it wasn't looked at");
-            look(&mut Local::new(shared))
-        }
-    }
+    // At the end of a thread there is no such place any more.
+    known.unwrap_or_else(|_| look(&mut Local::new(shared)))
 }
 
 impl Local {
     #[cold]
+    #[inline(never)]
     fn new(shared: &Shared) -> Self {
         Local {
             engine: shared.id,
@@ -110,6 +110,7 @@ impl Local {
             lanes: [const { None }; LANES],
             ids: 0..0,
             more: 1,
+            overtaken_at: 0,
         }
     }
 }

@@ -55,8 +55,7 @@ pub struct Operation<B> {
 /// What whoever makes an operation wishes; the rest is as its class says.
 #[derive(Clone, Debug)]
 pub(super) struct Wish {
-    pub(super) name: &'static str,
-    pub(super) class: Class,
+    pub(super) kind: Kind,
     pub(super) priority: Option<Priority>,
     pub(super) retries: Option<u32>,
     pub(super) retry: Option<RetryPolicy>,
@@ -78,8 +77,10 @@ enum Parent {
 impl Wish {
     fn new(name: &'static str) -> Self {
         Wish {
-            name,
-            class: Class::NORMAL,
+            kind: Kind {
+                class: Class::NORMAL,
+                name,
+            },
             priority: None,
             retries: None,
             retry: None,
@@ -87,15 +88,6 @@ impl Wish {
             parent: Parent::Current,
             is_traced: false,
             is_short: false,
-        }
-    }
-
-    /// Which operations it is counted with.
-    #[inline]
-    pub(super) fn kind(&self) -> Kind {
-        Kind {
-            class: self.class,
-            name: self.name,
         }
     }
 
@@ -291,13 +283,13 @@ impl Operation<()> {
 impl<B> Operation<B> {
     /// What it is called in reports. Default: its constructor.
     pub fn named(mut self, name: &'static str) -> Self {
-        self.wish.name = name;
+        self.wish.kind.name = name;
         self
     }
 
     /// Its class. Default: [`Class::NORMAL`].
     pub fn class(mut self, class: Class) -> Self {
-        self.wish.class = class;
+        self.wish.kind.class = class;
         self
     }
 
@@ -382,8 +374,8 @@ impl<B> Operation<B> {
 impl<B> fmt::Debug for Operation<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Operation")
-            .field("name", &self.wish.name)
-            .field("class", &self.wish.class)
+            .field("name", &self.wish.kind.name)
+            .field("class", &self.wish.kind.class)
             .field("priority", &self.wish.priority)
             .finish_non_exhaustive()
     }

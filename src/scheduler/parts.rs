@@ -226,7 +226,7 @@ impl Default for Tally {
 impl Tally {
     /// Counts one that was submitted.
     pub fn submitted(&self) {
-        self.0.submitted(KIND);
+        self.0.submitted(&KIND);
     }
 
     /// Counts one that has ended.
@@ -236,7 +236,7 @@ impl Tally {
             queueing: None,
             latency: None,
         };
-        self.0.ended(KIND, Ending::Committed, life);
+        self.0.ended(&KIND, Ending::Committed, life);
     }
 
     /// The counts.

@@ -161,8 +161,8 @@ impl dyn Work {
         let (header, status) = (self.header(), self.status());
         About {
             id: header.id,
-            name: header.name,
-            class: header.class,
+            name: header.kind.name,
+            class: header.kind.class,
             priority: status.priority(),
             own: header.own(),
             target: TargetId(header.lane.target),
@@ -179,7 +179,7 @@ impl dyn Work {
         let lost = header.lost.load(site::RECORD_LOAD);
         header.lost.store(lost + 1, site::RECORD_STORE);
         header.lane.note_conflict();
-        ledger.tally.note(header.kind(), Incident::Conflict);
+        ledger.tally.note(&header.kind, Incident::Conflict);
         ledger.tell(EventKind::Conflict, || {
             let what = What::Conflict {
                 expected: overtaken.and_then(|overtaken| overtaken.expected),
@@ -345,6 +345,7 @@ impl<B: Body> Promise<B::Output, B::Error> for Record<B> {
 
 impl<B: Body> Record<B> {
     /// An operation that is pending, and known to its parent.
+    #[inline(always)]
     pub(super) fn new(birth: Birth, body: B) -> Arc<Self> {
         let inherited = birth
             .parent
@@ -386,7 +387,7 @@ impl<B: Body> Record<B> {
         // Counted before anybody can learn of it, so that whoever has learned of it finds it counted.
         ledger
             .tally
-            .ended(self.header.kind(), ending, || self.header.life());
+            .ended(&self.header.kind, ending, || self.header.life());
         let end = |status: Status| {
             let next = match ending {
                 Ending::Committed | Ending::Unchanged => status.succeed(),
@@ -467,7 +468,7 @@ impl<B: Body> Work for Record<B> {
         // Who is woken by what comes of it may do anything, and is no part of this.
         let attempt = self.within(me, || {
             body::guarded(|| match self.header.is_short {
-                true => self.body.attempt_here(),
+                true => self.body.attempt_here(None),
                 false => self.body.attempt(),
             })
         });

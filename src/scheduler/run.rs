@@ -41,7 +41,7 @@ impl Shared {
         if !entry.is_free {
             return self.visit(operation, entry, None).go_on(0);
         }
-        let attempt = attempt(operation, None, entry.priority);
+        let attempt = attempt(operation, None, entry.priority, None);
         let (output, ending) = match attempt {
             Attempt::Committed(output) => (output, Ending::Committed),
             Attempt::Unchanged(output) => (output, Ending::Unchanged),
@@ -56,7 +56,7 @@ impl Shared {
         // Counted before anybody can learn of it.
         self.ledger
             .tally
-            .came_and_went(operation.wish.kind(), ending, 0);
+            .came_and_went(&operation.wish.kind, ending, 0);
         self.ledger.gate.leave();
         Ok(output)
     }
@@ -72,7 +72,9 @@ impl Shared {
         let visit = self.visit(operation, entry, parent);
         visit.tell_start();
         if entry.is_free {
-            let attempt = visit.attempt();
+            // Its entity may have the same clock, which need not be asked twice then.
+            let now = visit.begun.filter(|_| self.ledger.clock.is_monotonic());
+            let attempt = visit.attempt(now);
             return visit.after(attempt);
         }
         visit.go_on(0)
@@ -113,7 +115,9 @@ impl Shared {
         let &target = operation.body.targets().first().ok_or(NotTaken::NoTarget)?;
         local::with(self, |local| {
             let policies = local.policies();
-            let policy = policies.get(wish.class).ok_or(NotTaken::UnknownClass)?;
+            let policy = policies
+                .get(wish.kind.class)
+                .ok_or(NotTaken::UnknownClass)?;
             let reserves = wish.retry.as_ref().unwrap_or(policy.retry()).reserves(0);
             let (priority, budget) = (
                 admit(policy, wish.priority)?,
@@ -174,17 +178,19 @@ pub(super) struct Entry {
     pub(super) is_free: bool,
 }
 
-/// Makes an attempt, inside the closure of an operation. Who is woken by what comes of it is no part of this.
+/// Makes an attempt, inside the closure of an operation. Who is woken by what comes of it is no part of this. `now`: what
+/// the monotonic clock says, if it was asked just now.
 #[inline(always)]
 pub(super) fn attempt<B: Body>(
     operation: &Operation<B>,
     parent: Option<&Context>,
     priority: Priority,
+    now: Option<u64>,
 ) -> Attempt<B::Output, B::Error> {
     let work = parent.and_then(|parent| parent.work.as_ref());
     let body = &operation.body;
     current::within(work, priority, body.targets(), || {
-        body::guarded(|| body.attempt_here())
+        body::guarded(|| body.attempt_here(now))
     })
 }
 
@@ -203,9 +209,9 @@ pub(super) struct Visit<'v, B> {
 }
 
 impl<B: Body> Visit<'_, B> {
-    /// Makes an attempt.
-    pub(super) fn attempt(&self) -> Attempt<B::Output, B::Error> {
-        attempt(self.operation, self.parent.as_ref(), self.priority)
+    /// Makes an attempt. `now` as in [`attempt`].
+    pub(super) fn attempt(&self, now: Option<u64>) -> Attempt<B::Output, B::Error> {
+        attempt(self.operation, self.parent.as_ref(), self.priority, now)
     }
 
     fn tell_start(&self) {
@@ -216,8 +222,8 @@ impl<B: Body> Visit<'_, B> {
     }
 
     /// Which operations it is counted with.
-    pub(super) fn kind(&self) -> Kind {
-        self.operation.wish.kind()
+    pub(super) fn kind(&self) -> &Kind {
+        &self.operation.wish.kind
     }
 
     /// The same, with the number that it has been given.
@@ -244,8 +250,8 @@ impl<B: Body> Visit<'_, B> {
         let id = self.id();
         About {
             id,
-            name: wish.name,
-            class: wish.class,
+            name: wish.kind.name,
+            class: wish.kind.class,
             priority: self.priority,
             own: self.entry.priority,
             target: TargetId(self.target),
@@ -366,7 +372,7 @@ impl<B: Body> Visit<'_, B> {
             Err(why) => return self.settle(Attempt::Failed(OperationError::NotTaken(why)), lost),
         };
         let lane = shared.lane(self.target);
-        let mut claim = Claiming::new(&lane, &shared.ledger, self.kind());
+        let mut claim = Claiming::new(&lane, &shared.ledger, *self.kind());
         let begun = shared.ledger.now();
         loop {
             if lost > 0 {
@@ -387,7 +393,7 @@ impl<B: Body> Visit<'_, B> {
             }
             let reserves = terms.retry.reserves(lost);
             claim.respect(shared, || self.id(), self.priority, reserves);
-            match self.attempt() {
+            match self.attempt(None) {
                 Attempt::Lost(overtaken) => self.lost(lost, overtaken),
                 attempt => {
                     drop(claim);

@@ -289,7 +289,7 @@ impl Shared {
         let higher = |held: &mut Held<'_>, priority: Priority| {
             held.state().best().filter(|best| *best > priority)
         };
-        let mut claim = Claiming::new(lane, &self.ledger, work.header().kind());
+        let mut claim = Claiming::new(lane, &self.ledger, work.header().kind);
         loop {
             // Nobody else is in the lane, but somebody may be beside it.
             let status = work.status();
@@ -331,7 +331,7 @@ impl Shared {
     /// Has an operation that was claimed wait for its turn again. What is told of that comes first: from then on
     /// anybody may end it.
     fn make_way(&self, work: &Arc<dyn Work>, by: Priority) -> Result<Status, IllegalTransition> {
-        let kind = work.header().kind();
+        let kind = &work.header().kind;
         self.ledger.tally.note(kind, Incident::Preempted);
         let what = What::Preempted { by };
         self.ledger
@@ -439,7 +439,7 @@ impl Shared {
             interval,
             share: self.share,
         };
-        let mut claim = Claiming::new(lane, &self.ledger, group[0].header().kind());
+        let mut claim = Claiming::new(lane, &self.ledger, group[0].header().kind);
         let (mut alone, mut has_lost) = (None, false);
         while group.len() < FOLD
             && let Some((work, level)) = held.state().pick(order)
@@ -473,7 +473,7 @@ impl Shared {
                     if changes.count() > 1 {
                         self.ledger
                             .tally
-                            .note(group[0].header().kind(), Incident::Fold);
+                            .note(&group[0].header().kind, Incident::Fold);
                     }
                     for (work, step) in group.iter().zip(steps) {
                         work.folded(&*fold, step, &self.ledger);
@@ -526,7 +526,7 @@ impl Shared {
 
     /// Runs an operation that was claimed until it has ended; beside its lane, unless this thread has that.
     pub(super) fn run_alone(&self, work: &Arc<dyn Work>, beside: Option<&Lane>) {
-        let kind = work.header().kind();
+        let kind = work.header().kind;
         let mut claim = beside.map(|lane| Claiming::new(lane, &self.ledger, kind));
         loop {
             if let Some(claim) = &mut claim {

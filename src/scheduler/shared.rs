@@ -142,7 +142,9 @@ pub(super) struct Terms {
 impl Terms {
     #[inline(always)]
     fn of(policies: &Policies, wish: &Wish) -> Result<Self, NotTaken> {
-        let policy = policies.get(wish.class).ok_or(NotTaken::UnknownClass)?;
+        let policy = policies
+            .get(wish.kind.class)
+            .ok_or(NotTaken::UnknownClass)?;
         Ok(Terms {
             priority: admit(policy, wish.priority)?,
             retries: wish.retries.unwrap_or(policy.retries()),
@@ -327,11 +329,10 @@ impl Shared {
             return refuse(operation, NotTaken::Overloaded);
         }
         let Operation { body, wish } = operation;
-        self.ledger.tally.submitted(wish.kind());
+        self.ledger.tally.submitted(&wish.kind);
         let birth = Birth {
             id,
-            class: wish.class,
-            name: wish.name,
+            kind: wish.kind,
             born: self.ledger.now(),
             patience: terms.patience,
             budget: terms.retries,

@@ -144,7 +144,7 @@ impl Shared {
             has_ended: false,
         };
         let lane = self.lane(underway.visit.target);
-        let mut claim = Claiming::new(&lane, &self.ledger, underway.visit.kind());
+        let mut claim = Claiming::new(&lane, &self.ledger, *underway.visit.kind());
         let begun = self.ledger.now();
         let mut lost = 0;
         let end = loop {
@@ -190,7 +190,7 @@ impl Shared {
             if self.ledger.gate.cancels() {
                 break Attempt::Failed(OperationError::Cancelled);
             }
-            match underway.visit.attempt() {
+            match underway.visit.attempt(None) {
                 Attempt::Lost(overtaken) => underway.visit.lost(lost, overtaken),
                 attempt => break attempt,
             }

@@ -44,6 +44,7 @@ impl<O: 'static, F: 'static> Ticket<O, F> {
         Ticket(Of::Submitted(work))
     }
 
+    #[inline]
     pub(super) fn done(done: Done<O, F>) -> Self {
         Ticket(Of::Done(done))
     }
@@ -80,8 +81,8 @@ impl<O: 'static, F: 'static> Ticket<O, F> {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match &self.0 {
-            Of::Submitted(work) => work.header().name,
-            Of::Done(done) => done.name,
+            Of::Submitted(work) => work.header().kind.name,
+            Of::Done(done) => done.kind.name,
         }
     }
 
@@ -89,13 +90,13 @@ impl<O: 'static, F: 'static> Ticket<O, F> {
     #[must_use]
     pub fn class(&self) -> Class {
         match &self.0 {
-            Of::Submitted(work) => work.header().class,
-            Of::Done(done) => done.class,
+            Of::Submitted(work) => work.header().kind.class,
+            Of::Done(done) => done.kind.class,
         }
     }
 
-    /// When it was submitted, began and ended. That is one moment for a [short](crate::Operation::short) one that was
-    /// done as it was submitted.
+    /// When it was submitted, began and ended. Of a [short](crate::Operation::short) one that was done as it was
+    /// submitted that is one moment: when its last attempt began.
     #[must_use]
     pub fn times(&self) -> Times {
         match &self.0 {

@@ -73,8 +73,8 @@ impl Trace {
     pub(super) fn of(header: &Header, status: Status) -> Self {
         Trace {
             id: header.id,
-            name: header.name,
-            class: header.class,
+            name: header.kind.name,
+            class: header.kind.class,
             state: status.state(),
             priority: status.priority(),
             retries: status.retries(),

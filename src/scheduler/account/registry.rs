@@ -86,7 +86,7 @@ impl Registry {
     pub(in super::super) fn begin(&self, work: &Arc<dyn Work>) {
         let header = work.header();
         let keys = Keys {
-            name: header.name,
+            name: header.kind.name,
             parent: header.parent_here().map(|parent| parent.header().id),
             targets: Targets::of(work.targets()),
         };

@@ -123,6 +123,7 @@ struct Mine {
 
 impl Mine {
     #[cold]
+    #[inline(never)]
     fn new(tally: &Tally, kind: Kind) -> Self {
         let row = Arc::new(Row::new(kind, tally.is_detailed, false));
         tally.rows.0.with(|rows| rows.push(row.clone()));
@@ -317,14 +318,15 @@ impl Tally {
     }
 
     /// Counts in the row of this thread.
-    #[inline]
-    fn with(&self, kind: Kind, count: impl Fn(&Row)) {
-        let kind = if self.is_detailed { &kind } else { &Kind::ANY };
+    #[inline(always)]
+    fn with(&self, kind: &Kind, count: impl Fn(&Row)) {
+        let kind = if self.is_detailed { kind } else { &Kind::ANY };
         let known = ROWS.try_with(|mine| {
             let mut mine = mine.borrow_mut();
-            let place = mine.iter().position(|mine| mine.is_of(self, kind));
-            let place = place.unwrap_or_else(|| self.open(&mut mine, kind));
-            count(&mine[place].row);
+            match mine.iter().find(|mine| mine.is_of(self, kind)) {
+                Some(mine) => count(&mine.row),
+                None => count(self.open(&mut mine, kind)),
+            }
         });
         if known.is_err() {
             // At the end of a thread there is no such place any more.
@@ -334,7 +336,8 @@ impl Tally {
 
     /// Where the rows of this thread have a new one.
     #[cold]
-    fn open(&self, mine: &mut Vec<Mine>, kind: &Kind) -> usize {
+    #[inline(never)]
+    fn open<'m>(&self, mine: &'m mut Vec<Mine>, kind: &Kind) -> &'m Row {
         if mine.len() == MINE {
             mine.retain(|mine| mine.all.strong_count() > 0);
         }
@@ -342,23 +345,24 @@ impl Tally {
             // Any of them, so that kinds that come in turns don't all go in turns.
             mine.swap_remove(fastrand::usize(..MINE));
         }
+        let place = mine.len();
         mine.push(Mine::new(self, *kind));
-        mine.len() - 1
+        &mine[place].row
     }
 
     #[inline]
-    pub(in super::super) fn submitted(&self, kind: Kind) {
+    pub(in super::super) fn submitted(&self, kind: &Kind) {
         self.with(kind, |row| add(&row.submitted, 1));
     }
 
     #[inline]
-    pub(in super::super) fn ended(&self, kind: Kind, ending: Ending, life: impl Fn() -> Life) {
+    pub(in super::super) fn ended(&self, kind: &Kind, ending: Ending, life: impl Fn() -> Life) {
         self.with(kind, |row| row.end(ending, &life));
     }
 
     /// Counts an operation that nobody else knew of: as submitted, and as ended.
     #[inline]
-    pub(in super::super) fn came_and_went(&self, kind: Kind, ending: Ending, lost: u32) {
+    pub(in super::super) fn came_and_went(&self, kind: &Kind, ending: Ending, lost: u32) {
         self.with(kind, |row| {
             add(&row.submitted, 1);
             row.end(ending, || Life {
@@ -369,7 +373,7 @@ impl Tally {
         });
     }
 
-    pub(in super::super) fn note(&self, kind: Kind, incident: Incident) {
+    pub(in super::super) fn note(&self, kind: &Kind, incident: Incident) {
         self.with(kind, |row| add(&row.incidents[incident as usize], 1));
     }
 
