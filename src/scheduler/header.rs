@@ -22,44 +22,51 @@ use std::task::Waker;
 use std::time::Duration;
 
 /// What the scheduler knows of an operation, whatever it does.
+///
+/// In this order, so that what whoever serves looks at, and writes to, is in as few lines of the caches as can be: each
+/// of them has to come from the processor that has submitted the operation, and to go back.
+#[repr(C)]
 pub(super) struct Header {
-    pub(super) id: OperationId,
-    /// Which operations it is counted with.
-    pub(super) kind: Kind,
+    pub(super) link: Link<dyn Work>,
     /// When it was submitted, in nanoseconds of the engine's clock; and when its patience ends.
     pub(super) born: u64,
+    pub(super) id: OperationId,
     pub(super) expires: u64,
-    /// Whether a guard may be held while its closure runs.
-    pub(super) is_short: bool,
-    pub(super) patience: Duration,
-    /// How often it may be tried again, and how.
-    pub(super) budget: u32,
-    pub(super) retry: RetryPolicy,
-    pub(super) lane: Arc<Lane>,
-    pub(super) parent: Option<Arc<dyn Work>>,
-    /// The outermost operation of the same engine that it is part of, or itself; and of how many it is part.
-    pub(super) root: OperationId,
-    pub(super) depth: u32,
-    /// What others see of it, if it is traced.
-    pub(super) trace: Option<Entity<Trace>>,
-    /// Its own priority, which it has when nobody lends it a higher one.
-    pub(super) own: AtomicU64,
+    /// In which rows of its lane's queue it has an entry, a bit for each. Only whoever has the lane asks.
+    rows: AtomicUsize,
+    /// Where its lane counts it: its priority, or 0. Only whoever has the lane asks.
+    counted: AtomicUsize,
     /// When it began to run, and when it was done. 0: not yet.
     pub(super) started: AtomicU64,
     pub(super) ended: AtomicU64,
     /// How many attempts it has lost. Only whoever runs it writes this.
     pub(super) lost: AtomicUsize,
-    /// Where its lane counts it: its priority, or 0. Only whoever has the lane asks.
-    counted: AtomicUsize,
-    /// In which rows of its lane's queue it has an entry, a bit for each. Only whoever has the lane asks.
-    rows: AtomicUsize,
-    /// Where it is to be found among what is ready, if it is to be prepared.
-    pub(super) rows_ready: Rows,
+    /// Which operations it is counted with.
+    pub(super) kind: Kind,
+    pub(super) lane: Arc<Lane>,
+    /// What others see of it, if it is traced.
+    pub(super) trace: Option<Entity<Trace>>,
     /// Whether it stays away from its lane for a while. Its lane passes it over meanwhile, whatever entries it has.
     is_away: AtomicUsize,
+    /// Whether a guard may be held while its closure runs.
+    pub(super) is_short: bool,
+    /// Whether its first attempt is made under a reservation.
+    reserves_at_once: bool,
+    /// How often it may be tried again, and how.
+    pub(super) budget: u32,
+    // From here on only what few operations need.
+    pub(super) retry: RetryPolicy,
+    pub(super) patience: Duration,
+    pub(super) parent: Option<Arc<dyn Work>>,
+    /// The outermost operation of the same engine that it is part of, or itself; and of how many it is part.
+    pub(super) root: OperationId,
+    pub(super) depth: u32,
+    /// Its own priority, which it has when nobody lends it a higher one.
+    pub(super) own: AtomicU64,
+    /// Where it is to be found among what is ready, if it is to be prepared.
+    pub(super) rows_ready: Rows,
     /// Whether the task that awaits it is to be called when something is ready: see `Shared::serve_for`.
     is_listed: AtomicUsize,
-    pub(super) link: Link<dyn Work>,
     pub(super) children: Lock<Vec<Weak<dyn Work>>>,
     pub(super) waker: Lock<Option<Waker>>,
 }
@@ -93,6 +100,7 @@ impl Header {
             born: birth.born,
             expires: birth.born.saturating_add(nanos),
             is_short: birth.is_short,
+            reserves_at_once: birth.retry.reserves(0),
             patience,
             budget: birth.budget,
             retry: birth.retry,
@@ -128,6 +136,14 @@ impl Header {
         let engine = &self.lane.engine;
         let parent = self.parent.as_ref();
         parent.filter(|parent| Weak::ptr_eq(&parent.header().lane.engine, engine))
+    }
+
+    /// Whether the attempt after so many that were lost is made under a reservation.
+    pub(super) fn reserves(&self, lost: u32) -> bool {
+        match lost {
+            0 => self.reserves_at_once,
+            _ => self.retry.reserves(lost),
+        }
     }
 
     /// Its own priority.

@@ -308,11 +308,12 @@ pub(super) fn reprioritize(work: &Arc<dyn Work>, own: Priority) {
     prioritize(work, inherited.map_or(own, |parent| own.max(parent)), true);
 }
 
-/// An operation with its types.
+/// An operation with its types. First what whoever serves needs, as in [`Header`].
+#[repr(C)]
 pub(super) struct Record<B: Body> {
+    body: Quiet<B>,
     answer: Answer<Result<B::Output, OperationError<B::Error>>>,
     header: Header,
-    body: Quiet<B>,
 }
 
 /// Something of somebody else's. That its destructor panics is nobody's business here.
@@ -354,9 +355,9 @@ impl<B: Body> Record<B> {
         let priority = inherited.map_or(birth.priority, |parent| birth.priority.max(parent));
         let status = Status::new(priority);
         let record = Arc::new(Record {
+            body: Quiet(Some(body)),
             answer: Answer::new(status.pack()),
             header: Header::new(birth, status),
-            body: Quiet(Some(body)),
         });
         if let Some(parent) = &record.header.parent {
             let weak = Arc::downgrade(&record);

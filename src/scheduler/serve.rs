@@ -293,7 +293,7 @@ impl Shared {
         loop {
             // Nobody else is in the lane, but somebody may be beside it.
             let status = work.status();
-            let reserves = work.header().retry.reserves(status.retries());
+            let reserves = work.header().reserves(status.retries());
             claim.respect(self, || work.header().id, status.priority(), reserves);
             if self.attempt(&work) {
                 return;
@@ -460,7 +460,7 @@ impl Shared {
             let asked = if has_lost { &group[..] } else { &group[..1] };
             let reserves = asked
                 .iter()
-                .any(|work| work.header().retry.reserves(work.status().retries()));
+                .any(|work| work.header().reserves(work.status().retries()));
             claim.respect(self, || group[0].header().id, status.priority(), reserves);
             fold.begin();
             let mut steps = Vec::with_capacity(group.len());
@@ -531,7 +531,7 @@ impl Shared {
         loop {
             if let Some(claim) = &mut claim {
                 let status = work.status();
-                let reserves = work.header().retry.reserves(status.retries());
+                let reserves = work.header().reserves(status.retries());
                 claim.respect(self, || work.header().id, status.priority(), reserves);
             }
             if self.attempt(work) {
