@@ -2,8 +2,8 @@
 //!
 //! shuttle sees sequentially consistent memory only, so it says nothing of orderings, and a great
 //! deal of protocols with many threads. `cargo shuttle` runs this with 10 000 schedules for each
-//! test, or as many as asked for, `SNAPCELL_SCHEDULES=1000000 cargo shuttle`, and prints the seed of a schedule
-//! that fails; in other builds the file is empty.
+//! test, `cargo stress` with a million (`tests/under_shuttle.rs`), and both with as many as `SNAPCELL_SCHEDULES` says. The
+//! seed of a schedule that fails is printed. In other builds the file is empty.
 #![cfg(snapcell_shuttle)]
 
 #[path = "support/alone.rs"]
