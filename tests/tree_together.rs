@@ -229,18 +229,26 @@ fn a_large_tree_is_of_one_moment_while_others_change_it() {
     // Two nodes exchange data, and one is a child of the first or of the last one of the root's children.
     const NODES: u64 = 20_001;
     const LAST: u64 = NODES - 1;
+    /// As many changes come in the way of one look at the tree. Nothing makes whoever never pauses wait for a look at so
+    /// many: where it has a processor for itself, all of them could come too late.
+    const CHANGES: u64 = 500;
     let mut kids = vec![Vec::new(); NODES as usize];
     kids[0] = (1..LAST).collect();
     kids[1] = vec![LAST];
     let (forest, _) = forest_of(&kids);
     let many = pool(3);
     let is_over = AtomicBool::new(false);
-    let commits = AtomicU64::new(0);
+    let (commits, trees) = (AtomicU64::new(0), AtomicU64::new(0));
     let mut moments = HashSet::new();
     thread::scope(|s| {
         s.spawn(|| {
             let mut dice = Dice(1);
             while !is_over.load(Ordering::Relaxed) {
+                if commits.load(Ordering::Relaxed) >= CHANGES * (1 + trees.load(Ordering::Relaxed))
+                {
+                    thread::yield_now();
+                    continue;
+                }
                 let (from, to) = (1 + dice.roll(LAST - 1), 1 + dice.roll(LAST - 1));
                 transaction(|tx| {
                     let forest = forest.within(tx);
@@ -278,6 +286,7 @@ fn a_large_tree_is_of_one_moment_while_others_change_it() {
         let over = Over(&is_over);
         for _ in 0..2_000 {
             let tree = many.install(|| forest.tree(&id(0))).unwrap();
+            trees.fetch_add(1, Ordering::Relaxed);
             assert_eq!(tree.len() as u64, NODES);
             let sum = tree
                 .iter()
