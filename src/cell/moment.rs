@@ -3,7 +3,8 @@
 //! Two looks at each, with a fence between: if nothing has changed from one to the other, all of it was
 //! current at the fence. A head never holds the same node twice, so the same node is no coincidence.
 //! Nothing is written but counts. Under writers that never pause it may fail again and again; after
-//! [`LOOKS`] it commits a transaction that changes nothing, which makes them wait their turn.
+//! [`LOOKS`] it commits a transaction that changes nothing, which makes them wait their turn; unless they change the last
+//! of very many while it is at the first, and have that lose, too.
 #![forbid(unsafe_code)]
 
 use super::backoff::Backoff;
@@ -36,8 +37,8 @@ const LOOKS: u32 = if cfg!(any(snapcell_model, snapcell_shuttle)) {
 /// The fence between the looks that agree. If they never do, the exchange on the verdict of a transaction
 /// that changes nothing.
 /// # Progress
-/// Lock-free. It writes nothing but the counts of the snapshots, and is in nobody's way, as long as it needs no
-/// transaction.
+/// Lock-free: it loses only where others commit. It writes nothing but the counts of the snapshots, and is in nobody's way,
+/// as long as it needs no transaction. Of thousands of entities it may lose for as long as writers never pause.
 /// # Complexity
 /// A pin, a fence, and two loads and a count for each entity, if nobody commits meanwhile.
 /// # Source
