@@ -132,6 +132,9 @@ const OF_STORE: &[&Model] = &[
     &crate::store::a_birth_against_one_that_is_given_up::MODEL,
     &crate::store::two_get_a_key::MODEL,
     &crate::store::a_key_changes_under_a_look::MODEL,
+    &crate::store::a_look_where_one_goes_and_another_comes::MODEL,
+    &crate::store::a_key_goes_and_comes_under_one_who_waits_for_it::MODEL,
+    &crate::store::the_last_with_a_key_goes_as_another_comes::MODEL,
     &crate::store::two_versions_of_a_tree::MODEL,
     &crate::store::a_version_against_a_removal::MODEL,
 ];

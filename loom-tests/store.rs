@@ -160,6 +160,89 @@ model! {
     }
 }
 
+model! {
+    /// The last entity with a key is removed, while a transaction inserts another one with that key.
+    /// Invariant: the index has it.
+    the_last_with_a_key_goes_as_another_comes {
+        bound: Some(2),
+        kills: [UseDeadBucket],
+        outcomes: ["1 odd"],
+    }
+    |world| {
+        let (store, by_parity) = by_parity();
+        let _ = store.insert_with(OTHER, world.value(3));
+        let other = {
+            let store = store.clone();
+            spawn(move || drop(store.remove(&OTHER).expect("nobody else removes it")))
+        };
+        let made = transaction(|tx| {
+            let made = store.within(tx).insert_with(ID, world.value(1))?;
+            Ok(made.is_ok())
+        });
+        assert!(made, "nobody else inserts it");
+        other.join().unwrap();
+        format!("{} odd", store.find(&by_parity, &true).len())
+    }
+}
+
+model! {
+    /// The last entity with a key is removed, and another one gets the key, while a transaction waits until somebody has it.
+    /// Invariant: it is told, and sees the one or the other.
+    a_key_goes_and_comes_under_one_who_waits_for_it {
+        bound: Some(1),
+        kills: [UseDeadBucket],
+        outcomes: ["3", "5"],
+    }
+    |world| {
+        let (store, by_parity) = by_parity();
+        let _ = store.insert_with(OTHER, world.value(3));
+        let other = {
+            let (store, world) = (store.clone(), world.clone());
+            spawn(move || {
+                drop(store.remove(&OTHER).expect("nobody else removes it"));
+                let _ = store.insert_with(OTHER, world.value(5));
+            })
+        };
+        let seen = transaction(|tx| {
+            let store = store.within(tx);
+            if store.find(&by_parity, &true)?.is_empty() {
+                return tx.retry();
+            }
+            let value = store.look(&OTHER)?;
+            Ok(value.expect("it has the key").number())
+        });
+        other.join().unwrap();
+        seen.to_string()
+    }
+}
+
+model! {
+    /// An entity is removed, and another one inserted with its id, while a transaction waits until there is one.
+    /// Invariant: it sees the one or the other.
+    a_look_where_one_goes_and_another_comes {
+        bound: Some(2),
+        kills: [LookAtTheRemoved],
+        outcomes: ["0", "1"],
+    }
+    |world| {
+        let store = Store::new();
+        let _ = store.insert_with(ID, world.value(0));
+        let other = {
+            let (store, world) = (store.clone(), world.clone());
+            spawn(move || {
+                drop(store.remove(&ID).expect("nobody else removes it"));
+                let _ = store.insert_with(ID, world.value(1));
+            })
+        };
+        let seen = transaction(|tx| match store.within(tx).look(&ID)? {
+            Some(value) => Ok(value.number()),
+            None => tx.retry(),
+        });
+        other.join().unwrap();
+        seen.to_string()
+    }
+}
+
 /// A value with at most one child.
 #[derive(Clone, PartialEq)]
 struct Link(u32, Option<EntityId>);

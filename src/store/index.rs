@@ -163,13 +163,20 @@ impl<T: Send + Sync + 'static, K: Key> Index<T, K> {
         }
     }
 
-    /// As above, in a transaction.
-    fn bucket_in(&self, tx: &Transaction<'_>, key: &K) -> Entity<Bucket> {
-        let (bucket, spare) = self.bucket(key);
-        if let Some(spare) = spare {
-            tx.keep(spare);
+    /// As above, in a transaction that has read it.
+    fn bucket_in(&self, tx: &Transaction<'_>, key: &K) -> Result<Entity<Bucket>, Restart> {
+        loop {
+            let (bucket, spare) = self.bucket(key);
+            if let Some(spare) = spare {
+                tx.keep(spare);
+            }
+            // It may have died since it was found: then nobody would ever learn of what is read there or written. If only
+            // this transaction has emptied it, it isn't dead for good.
+            let reads_dead = tx.read(bucket.clone())?.is_dead();
+            if !(reads_dead && bucket.read(Bucket::is_dead)) || planted(Fault::UseDeadBucket) {
+                return Ok(bucket);
+            }
         }
-        bucket
     }
 
     fn spare_of(&self, key: &K, bucket: &Entity<Bucket>, token: Option<Token>) -> Spare<T, K> {
@@ -204,13 +211,19 @@ impl<T: Send + Sync + 'static, K: Key> Index<T, K> {
 
     /// The entities that have the key, as a transaction sees it.
     pub(super) fn find_in(&self, tx: &Transaction<'_>, key: &K) -> Result<Ids, Restart> {
-        Ok(tx.read(self.bucket_in(tx, key))?.ids())
+        Ok(tx.read(self.bucket_in(tx, key)?)?.ids())
     }
 
     /// The entities that have the key, on which precomputed changes depend from now on.
     pub(super) fn require<'c>(&self, changes: Changes<'c>, key: &K) -> (Ids, Changes<'c>) {
-        let (bucket, spare) = self.bucket(key);
-        let seen = bucket.snapshot();
+        let (bucket, spare, seen) = loop {
+            let (bucket, spare) = self.bucket(key);
+            let seen = bucket.snapshot();
+            // As in `bucket_in`.
+            if !seen.is_dead() {
+                break (bucket, spare, seen);
+            }
+        };
         let changes = match spare {
             Some(spare) => changes.keep(spare),
             None => changes,
@@ -219,8 +232,7 @@ impl<T: Send + Sync + 'static, K: Key> Index<T, K> {
     }
 
     fn add(&self, tx: &Transaction<'_>, key: &K, id: EntityId) -> Result<(), Restart> {
-        // Where it reads as dead, this transaction itself has emptied it: it is not so for good.
-        tx.update(self.bucket_in(tx, key), |bucket| match bucket {
+        tx.update(self.bucket_in(tx, key)?, |bucket| match bucket {
             Bucket::Alive(ids) => Bucket::Alive(ids.insert(id)),
             Bucket::Empty(_) | Bucket::Dead => Bucket::Alive(Set::default().insert(id)),
         })

@@ -95,13 +95,26 @@ impl<'t, 'e, T: Send + Sync + 'static> Within<'t, 'e, T> {
         node
     }
 
-    /// The entity at an id with its value. Both by one look into the map: the next one may find another entity,
-    /// born after the end of this one.
+    /// The entity at an id with its value, if there is one. Both by one look into the map: the next one may find
+    /// another entity, born after the end of this one.
+    fn seen(&self, id: &EntityId) -> Result<(Node<T>, Option<&'t T>), Restart> {
+        let mut node = self.node(id);
+        loop {
+            let value = self.tx.read(node.clone())?.live();
+            // It may have been removed since it was found: then nobody would learn by it of the next one with this id. If
+            // only this transaction has removed it, it is still there.
+            if value.is_some() || !is_removed(&node) || planted(Fault::LookAtTheRemoved) {
+                return Ok((node, value));
+            }
+            node = self.claim(id);
+        }
+    }
+
+    /// The same, where there has to be one.
     fn live(&self, id: &EntityId) -> Result<(Node<T>, &'t T), Absent> {
-        let node = self.node(id);
-        match self.tx.read(node.clone())?.live() {
-            Some(value) => Ok((node, value)),
-            None => Err(Absent::Unknown(Unknown(*id))),
+        match self.seen(id)? {
+            (node, Some(value)) => Ok((node, value)),
+            (_, None) => Err(Absent::Unknown(Unknown(*id))),
         }
     }
 
@@ -136,7 +149,7 @@ impl<'t, 'e, T: Send + Sync + 'static> Within<'t, 'e, T> {
     /// });
     /// ```
     pub fn look(&self, id: &EntityId) -> Result<Option<&'t T>, Restart> {
-        Ok(self.tx.read(self.node(id))?.live())
+        Ok(self.seen(id)?.1)
     }
 
     /// Which version the entity has. It must still have it when the transaction commits.

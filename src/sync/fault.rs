@@ -145,6 +145,11 @@ pub enum Fault {
     ForgetUnborn,
     /// A commit puts an id into a bucket that others may have changed since.
     BlindBucket,
+    /// A transaction uses the bucket of a key that has died since it was found.
+    UseDeadBucket,
+    /// A transaction that finds an entity removed relies on it that there is none, though the next one with its id is
+    /// another one.
+    LookAtTheRemoved,
     /// An index follows after the commit, in a transaction of its own.
     IndexAfterwards,
     /// A tree is committed over whatever its nodes have become.
@@ -247,6 +252,8 @@ impl Fault {
         Fault::RemoveWithoutCommit,
         Fault::ForgetUnborn,
         Fault::BlindBucket,
+        Fault::UseDeadBucket,
+        Fault::LookAtTheRemoved,
         Fault::IndexAfterwards,
         Fault::BlindVersion,
         Fault::RenewReservation,
@@ -272,6 +279,8 @@ impl Fault {
         Fault::RemoveWithoutCommit,
         Fault::ForgetUnborn,
         Fault::BlindBucket,
+        Fault::UseDeadBucket,
+        Fault::LookAtTheRemoved,
         Fault::IndexAfterwards,
         Fault::BlindVersion,
     ];
