@@ -250,6 +250,26 @@ fn an_attempt_that_runs_again_leaves_no_births_behind() {
 }
 
 #[test]
+fn an_index_follows_a_change_within_a_change_of_the_same_entity() {
+    let words = Words::new();
+    let id = words.store.insert("a");
+    transaction_or_abort::<_, Unknown>(|tx| {
+        let within = words.store.within(tx);
+        within.update(&id, |_| {
+            within.update(&id, |_| "b").expect("it is there");
+            "c"
+        })?;
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(*words.store.get(&id).unwrap(), "c");
+    for (letter, ids) in [('a', vec![]), ('b', vec![]), ('c', vec![id])] {
+        assert_eq!(words.with(letter).1, ids, "{letter}");
+    }
+    words.store.validate().unwrap();
+}
+
+#[test]
 fn an_index_follows_every_change() {
     let words = Words::new();
     let id = words.store.insert("ab");

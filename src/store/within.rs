@@ -188,8 +188,9 @@ impl<'t, 'e, T: Send + Sync + 'static> Within<'t, 'e, T> {
     /// # Errors
     /// As [`get`](Within::get).
     pub fn update(&self, id: &EntityId, f: impl FnOnce(&T) -> T) -> Result<(), Absent> {
+        let value = f(self.live(id)?.1);
+        // Looked at once more: the closure may have changed it as well.
         let (node, old) = self.live(id)?;
-        let value = f(old);
         self.follow(*id, Some(old), Some(&value))?;
         self.tx.write(node, Slot::Live(value));
         Ok(())
