@@ -587,6 +587,80 @@ fn an_adopted_tree_is_attached_by_the_version_that_names_it() {
     assert_eq!(forest.version(&edit.finish().unwrap()).unwrap_err(), named);
 }
 
+#[test]
+fn what_is_adopted_may_be_edited_as_well_in_whatever_order() {
+    let grown = |by: &dyn Fn(&mut snapcell::Edit<'_, Node>, &Tree<Node>)| {
+        let (forest, tree) = rooted(&[(1, &[]), (4, &[5]), (5, &[])]);
+        forest.promote(&id(4)).unwrap();
+        let other = forest.tree(&id(4)).unwrap();
+        let mut edit = tree.edit();
+        edit.set(id(1), Node::of([id(4)]));
+        by(&mut edit, &other);
+        let edited = edit.finish().unwrap();
+        let after = committed(forest.version(&edited));
+        let versions = [1, 4, 5].map(|n| version_of(&forest, &id(n)));
+        assert_eq!(versions, [1, 1, 1]);
+        assert_eq!(forest.get(&id(5)).unwrap().data, 7);
+        assert_eq!(after.get(&id(5)).unwrap().data, 7);
+        assert_eq!(forest.roots(), [id(1)]);
+        forest.validate().expect("everything fits together");
+    };
+    let with_child = Node::of([]).with_data(7);
+    grown(&|edit, other| {
+        edit.adopt(other).set(id(5), with_child.clone());
+    });
+    grown(&|edit, other| {
+        edit.set(id(5), with_child.clone()).adopt(other);
+    });
+    grown(&|edit, other| {
+        edit.adopt(&other.with(id(5), with_child.clone()).unwrap());
+    });
+    grown(&|edit, other| {
+        let other = other.with(id(5), Node::of([]).with_data(3)).unwrap();
+        edit.adopt(&other).set(id(5), with_child.clone());
+    });
+
+    // By an edit of what was edited.
+    let (forest, tree) = rooted(&[(1, &[]), (4, &[])]);
+    forest.promote(&id(4)).unwrap();
+    let mut edit = tree.edit();
+    edit.adopt(&forest.tree(&id(4)).unwrap())
+        .set(id(1), Node::of([id(4)]));
+    let adopted = edit.finish().unwrap();
+    let edited = adopted.with(id(4), with_child).unwrap();
+    let after = committed(forest.version(&edited));
+    assert_eq!(forest.get(&id(4)).unwrap().data, 7);
+    assert_eq!(after.stamp(&id(4)).unwrap().version(), 1);
+    // Once: it is not what it was any more.
+    assert!(forest.version(&edited).unwrap_err().is_conflict());
+}
+
+#[test]
+fn what_is_above_itself_is_not_attached() {
+    let (forest, _) = rooted(&[(1, &[]), (2, &[]), (3, &[])]);
+    for n in [2, 3] {
+        forest.promote(&id(n)).unwrap();
+    }
+    forest.update(&id(2), |node| node.and(id(1))).unwrap();
+    forest.update(&id(3), |node| node.and(id(2))).unwrap();
+    forest.update(&id(1), |node| node.and(id(3))).unwrap();
+    let before = [1, 2, 3].map(|n| version_of(&forest, &id(n)));
+    let refused = forest.attach(&id(1), &id(2));
+    assert!(
+        matches!(refused, Err(ForestError::Endless(_))),
+        "{refused:?}"
+    );
+    assert_eq!(before, [1, 2, 3].map(|n| version_of(&forest, &id(n))));
+    assert_eq!(forest.roots(), [id(1), id(2), id(3)]);
+
+    // What is above only is no hindrance: it may be attached bottom-up.
+    forest.update(&id(1), |node| node.without(&id(3))).unwrap();
+    forest.attach(&id(1), &id(2)).unwrap();
+    forest.attach(&id(2), &id(3)).unwrap();
+    assert_eq!(forest.roots(), [id(3)]);
+    forest.validate().expect("everything fits together");
+}
+
 // Edits and diffs.
 
 #[test]

@@ -59,7 +59,11 @@ impl<'t, T> Edit<'t, T> {
     /// Gives a value to a node, whether it is in the tree or to be new in it.
     pub fn set(&mut self, id: EntityId, value: T) -> &mut Self {
         let value = Arc::new(value);
-        self.given.insert(id, Value::Given { value, stamp: None });
+        let value = match self.adopted(&id) {
+            Some(before) => before.changed_to(value),
+            None => Value::Given { value, stamp: None },
+        };
+        self.given.insert(id, value);
         self
     }
 
@@ -70,15 +74,35 @@ impl<'t, T> Edit<'t, T> {
         id
     }
 
+    /// What a node is that was adopted: by this edit, or by one that the tree comes from.
+    fn adopted(&self, id: &EntityId) -> Option<&Value<T>> {
+        let given = self.given.get(id);
+        given.or_else(|| match self.tree.base.as_ref()?.contains(id) {
+            false => self.tree.shape.branch(id).map(|branch| &branch.value),
+            true => None,
+        })
+    }
+
     /// Another tree, which a value that is set must name the root of. It keeps its entities: the commit
-    /// gives new versions to them, attaches the root, and is refused if somebody else has changed them.
+    /// gives new versions to them, attaches the root, and is refused if somebody else has changed them. Its nodes
+    /// have the values that they have there, unless this edit gives them others.
     ///
     /// # Complexity
     /// Of the other tree's size.
     pub fn adopt(&mut self, other: &Tree<T>) -> &mut Self {
         let mut rest = vec![&other.shape.root];
         while let Some(branch) = rest.pop() {
-            self.given.insert(branch.id, branch.value.clone());
+            let base = other.base.as_ref().and_then(|base| base.branch(&branch.id));
+            let theirs = match (base, branch.value.edited()) {
+                (Some(base), Some(value)) => base.value.changed_to(Arc::clone(value)),
+                _ => branch.value.clone(),
+            };
+            let mine = self.given.get(&branch.id).and_then(Value::edited);
+            let value = match mine {
+                Some(value) => theirs.changed_to(Arc::clone(value)),
+                None => theirs,
+            };
+            self.given.insert(branch.id, value);
             rest.extend(branch.kids.iter().map(|kid| &kid.branch));
         }
         self

@@ -23,7 +23,7 @@ use super::version::{Node, Slot, Version};
 use super::{Inconsistent, Store, StoreBuilder};
 use crate::cell::{Backoff, Changes, Entity, Snapshot, try_transaction};
 use crate::sync::map::Hashing;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::ops::Deref;
 use thiserror::Error;
@@ -320,7 +320,8 @@ impl<T: Children + Clone + Send + Sync + 'static> Forest<T> {
     /// one; it and all above it, up to the other root, get a new version.
     ///
     /// # Errors
-    /// [`ForestError`]: one of the two is no root, or the first is not below the second. Nothing has changed.
+    /// [`ForestError`]: one of the two is no root, the first is not below the second, or the second is below the first as
+    /// well. Nothing has changed.
     /// # Linearization, Progress
     /// As [`promote`](Forest::promote).
     /// # Panics
@@ -345,6 +346,9 @@ impl<T: Children + Clone + Send + Sync + 'static> Forest<T> {
             let way = looks.way_up(&id, Some(root))?;
             if id == root || way.last() != Some(&root) {
                 return Err(ForestError::NotBelow { id, root });
+            }
+            if let Some(again) = looks.above(&root, &way) {
+                return Err(ForestError::Endless(again));
             }
             let found = way.iter().map(|id| looks.version(id));
             for found in found.collect::<Result<Vec<_>, _>>()? {
@@ -436,6 +440,23 @@ impl<T: Children + Send + Sync + 'static> Looks<'_, T> {
             }
         }
         Ok(way)
+    }
+
+    /// Which of some is somewhere above an entity, if one is.
+    fn above(&mut self, id: &EntityId, some: &[EntityId]) -> Option<EntityId> {
+        let mut known = BTreeSet::new();
+        let mut open = vec![*id];
+        while let Some(at) = open.pop() {
+            for parent in self.parents(&at).to_vec() {
+                if some.contains(&parent) {
+                    return Some(parent);
+                }
+                if known.insert(parent) {
+                    open.push(parent);
+                }
+            }
+        }
+        None
     }
 
     /// Has an orphan become a root.

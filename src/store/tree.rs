@@ -24,13 +24,42 @@ pub(super) enum Value<T> {
     Stored(Version<T>),
     /// Given by an edit. With a stamp: it was committed, and others have committed since.
     Given { value: Arc<T>, stamp: Option<Stamp> },
+    /// Given by an edit to a node of a tree that is adopted, which was this before.
+    Changed { value: Arc<T>, was: Box<Value<T>> },
 }
 
 impl<T> Value<T> {
     pub(super) fn get(&self) -> &T {
         match self {
             Value::Stored(version) => version,
-            Value::Given { value, .. } => value,
+            Value::Given { value, .. } | Value::Changed { value, .. } => value,
+        }
+    }
+
+    /// The same, given in place of this, which is in the store, or was.
+    pub(super) fn changed_to(&self, value: Arc<T>) -> Self {
+        let was = match self {
+            Value::Given { stamp: None, .. } => return Value::Given { value, stamp: None },
+            Value::Changed { was, .. } => was.clone(),
+            _ => Box::new(self.clone()),
+        };
+        Value::Changed { value, was }
+    }
+
+    /// The value, if an edit has given it, and it was not committed.
+    pub(super) fn edited(&self) -> Option<&Arc<T>> {
+        match self {
+            Value::Given { value, stamp: None } | Value::Changed { value, .. } => Some(value),
+            _ => None,
+        }
+    }
+
+    /// What is in the store, or was, of a node that is in no base.
+    pub(super) fn base(&self) -> Option<&Self> {
+        match self {
+            Value::Given { stamp: None, .. } => None,
+            Value::Changed { was, .. } => Some(was),
+            _ => Some(self),
         }
     }
 
@@ -38,6 +67,7 @@ impl<T> Value<T> {
         match self {
             Value::Stored(version) => Some(version.stamp()),
             Value::Given { stamp, .. } => *stamp,
+            Value::Changed { was, .. } => was.stamp(),
         }
     }
 
@@ -45,10 +75,11 @@ impl<T> Value<T> {
     pub(super) fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Value::Stored(one), Value::Stored(other)) => Version::ptr_eq(one, other),
-            (Value::Given { value: one, .. }, Value::Given { value: other, .. }) => {
-                Arc::ptr_eq(one, other)
-            }
-            _ => false,
+            (Value::Stored(_), _) | (_, Value::Stored(_)) => false,
+            (
+                Value::Given { value: one, .. } | Value::Changed { value: one, .. },
+                Value::Given { value: other, .. } | Value::Changed { value: other, .. },
+            ) => Arc::ptr_eq(one, other),
         }
     }
 }
@@ -60,6 +91,10 @@ impl<T> Clone for Value<T> {
             Value::Given { value, stamp } => Value::Given {
                 value: Arc::clone(value),
                 stamp: *stamp,
+            },
+            Value::Changed { value, was } => Value::Changed {
+                value: Arc::clone(value),
+                was: was.clone(),
             },
         }
     }

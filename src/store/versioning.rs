@@ -66,8 +66,8 @@ impl<T: Children + Clone + PartialEq + Send + Sync + 'static> Forest<T> {
     /// Commits what differs between an edited tree and the one in the store that it was made of.
     ///
     /// Each node that was changed, added or moved, each that has lost a child, and all their ancestors get a
-    /// new version at one moment, or none does. New nodes are born at version 0; adopted ones are attached,
-    /// and join the line of the root. What was removed stays in the store: as it is, nobody's child. The
+    /// new version at one moment, or none does. New nodes are born at version 0; adopted ones are attached, and
+    /// those of them that were roots join the line of the root. What was removed stays in the store: as it is, nobody's child. The
     /// tree that is returned is the base of further edits; this one is as it was.
     ///
     /// Others are in the way only where they have changed one of these nodes, which includes the root: of
@@ -146,7 +146,7 @@ impl<T: Children + Clone + PartialEq + Send + Sync + 'static> Forest<T> {
             let (id, value) = (pair.new.id, &pair.new.value);
             let base = match pair.old {
                 Some(old) => Some(&old.value),
-                None => value.stamp().map(|_| value),
+                None => value.base(),
             };
             let (node, expected) = match base.and_then(Value::stamp) {
                 Some(expected) => {
@@ -285,7 +285,7 @@ fn in_store<T: Clone + Send + Sync + 'static>(
         Some(current) => Value::Stored(current),
         None => Value::Given {
             value: match &pair.new.value {
-                Value::Given { value, .. } => Arc::clone(value),
+                Value::Given { value, .. } | Value::Changed { value, .. } => Arc::clone(value),
                 Value::Stored(version) => Arc::new((**version).clone()),
             },
             stamp,
