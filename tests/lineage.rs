@@ -338,6 +338,33 @@ fn a_merge_that_is_refused_changes_nothing() {
 }
 
 #[test]
+fn a_merge_stays_in_the_report_where_the_same_entity_comes_with_another_one_later() {
+    alone(|| {
+        let store = Store::new();
+        let a = store.insert(0);
+        let (x, y) = (store.fork(&a).unwrap(), store.fork(&a).unwrap());
+        let sum = |merge: Merge<'_, i32>| Some(merge.mine + merge.theirs - merge.base);
+        store.update(&x, |n| n + 1).unwrap();
+        let _ = store.merge(&a, &x, sum).unwrap();
+        let direct = store.get(&x).unwrap().stamp();
+        store.update(&x, |n| n + 2).unwrap();
+        store.update(&y, |n| n + 10).unwrap();
+        let _ = store.merge(&y, &x, sum).unwrap();
+        let _ = store.merge(&a, &y, sum).unwrap();
+        assert_eq!(*store.get(&a).unwrap(), 13);
+        let report = store.lineage_report(LineageId::of(a));
+        let entry = report.entries.iter().find(|entry| entry.id == a).unwrap();
+        let merged = |from| {
+            let merge = entry.merges.iter().find(|merge| merge.from.id == from);
+            merge.map(|merge| (merge.from.stamp, merge.at))
+        };
+        assert_eq!(entry.merges.len(), 2, "{entry:?}");
+        assert_eq!(merged(x), Some((direct, 1)));
+        assert_eq!(merged(y).map(|(_, at)| at), Some(2));
+    });
+}
+
+#[test]
 fn a_base_that_is_not_known_for_sure_is_refused() {
     alone(|| {
         let store = Store::new();

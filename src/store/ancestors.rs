@@ -63,8 +63,7 @@ impl<T: Send + Sync + 'static> Past<T> {
     /// What was merged into the entity itself, and the versions that this made.
     pub(super) fn merges(&self) -> impl Iterator<Item = (Origin, u64)> {
         let merges = self.merges.last.values();
-        let merges = merges.filter(|merging| merging.kind != MergeKind::Inherited);
-        merges.map(|merging| (Origin::from(&merging.from.version), merging.at))
+        merges.filter_map(|merging| merging.by_itself)
     }
 }
 
@@ -85,6 +84,8 @@ struct Merging<T: Send + Sync + 'static> {
     /// The version that the first merge of the same entity made.
     since: u64,
     kind: MergeKind,
+    /// What was merged last by itself, and the version that this made.
+    by_itself: Option<(Origin, u64)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -106,7 +107,10 @@ impl<T: Send + Sync + 'static> Merges<T> {
         }
         for mut merging in merged {
             match last.get(&merging.from.id()) {
-                Some(old) if old.from.is_kin(&merging.from) => merging.since = old.since,
+                Some(old) if old.from.is_kin(&merging.from) => {
+                    merging.since = old.since;
+                    merging.by_itself = merging.by_itself.or(old.by_itself);
+                }
                 // Another one, which had the same id.
                 Some(old) => cut = cut.max(Some(old.at)),
                 None => {}
@@ -525,6 +529,8 @@ impl<T: Send + Sync + 'static> Inner<T> {
                 at,
                 since: at,
                 kind,
+                by_itself: (kind != MergeKind::Inherited)
+                    .then(|| (Origin::from(&tip.point.version), at)),
             });
         }
         let mut cuts = there.1.cuts.iter();
@@ -585,6 +591,7 @@ impl<T: Send + Sync + 'static> Clone for Merging<T> {
             at: self.at,
             since: self.since,
             kind: self.kind,
+            by_itself: self.by_itself,
         }
     }
 }
