@@ -212,7 +212,8 @@ impl<T: Send + Sync + 'static> WeakHandle<T> {
         self.id
     }
 
-    /// The entity, if it is still there, and its store.
+    /// The entity with this id, if there is one, and its store. If the entity was removed, and another one was inserted
+    /// [with its id](Store::insert_with), it is that one.
     #[must_use]
     pub fn upgrade(&self) -> Option<Handle<T>> {
         self.store.upgrade()?.handle(&self.id).ok()

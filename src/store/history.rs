@@ -134,9 +134,14 @@ impl<T: Send + Sync + 'static> Store<T> {
         node: &Node<T>,
         time: u64,
     ) -> Result<Version<T>, PastError> {
-        let snapshot = node
-            .as_of(time)
-            .map_err(|missing| PastError::Missing(*id, missing))?;
+        let snapshot = node.as_of(time).map_err(|missing| {
+            // Somebody is about to give birth to it.
+            let is_unborn = node.read(|slot| matches!(slot, Slot::Unborn(_)));
+            match is_unborn {
+                true => PastError::from(Unknown(*id)),
+                false => PastError::Missing(*id, missing),
+            }
+        })?;
         Ok(Version::new(*id, snapshot).ok_or(Unknown(*id))?)
     }
 

@@ -303,7 +303,8 @@ impl<T: Send + Sync + 'static> Store<T> {
     /// # Progress
     /// As [`get`](Store::get), and then lock-free: an attempt fails only because another commit succeeded.
     /// # Panics
-    /// As [`Entity::update`]: if the version is at its end, or if `f` commits to the same entity.
+    /// As [`Entity::update`]: if the version is at its end, or if `f` commits to the same entity. Where the change moves
+    /// a key of an index, the latter is not found out: then the call never returns.
     #[inline]
     pub fn update(&self, id: &EntityId, mut f: impl FnMut(&T) -> T) -> Result<Stamp, Unknown> {
         self.try_update(id, |value| Ok(f(value)))
@@ -346,6 +347,9 @@ impl<T: Send + Sync + 'static> Store<T> {
     }
 
     /// Replaces the value of an entity if it still has the stamp `expected`.
+    ///
+    /// An id may be given again after a removal. With a clock that may stand still, a logical or a manual one, the next entity
+    /// may have the stamps of the one before.
     ///
     /// # Errors
     /// [`StoreError`] gives the value back: a conflict, with the current version, an unknown entity, or a
@@ -465,6 +469,8 @@ impl<T: Send + Sync + 'static> Store<T> {
     /// assert!(accounts.find(&by_owner, &"bob").is_empty());
     /// # Ok::<(), snapcell::Unknown>(())
     /// ```
+    ///
+    /// The index answers, whichever store that is: one of another store gives ids of that one.
     #[must_use]
     pub fn find<K: Key>(&self, index: &Index<T, K>, key: &K) -> Ids {
         index.find(key)
