@@ -38,6 +38,7 @@ pub(crate) mod reclaim;
 pub(crate) mod retired;
 mod slots;
 mod verdict;
+mod shelf;
 mod waits;
 mod word;
 

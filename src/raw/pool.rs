@@ -5,16 +5,18 @@
 //!
 //! Class `k` holds blocks of `16 k + 8` bytes, the usable sizes of glibc's allocator, so a block
 //! wastes no more here than there. What asks to be aligned to a [`LINE`] of the caches gets whole lines, by classes of
-//! their own. A thread keeps at most [`BYTES`] bytes; what is more, too large, or aligned otherwise goes to the
-//! allocator, and so does everything while a thread ends.
+//! their own. A thread keeps at most [`BYTES`] bytes; what is more it leaves to threads that lack some ([`shelf`]). What is
+//! too much for those as well, too large, or aligned otherwise goes to the allocator, and so does everything while a
+//! thread ends.
 //!
 //! The pool itself has no destructor, so that to get at it is one instruction. It is [closed](Closer)
 //! by another thread-local that has one, made when the pool is opened, with its first block.
 
+use super::shelf::{self, Chain};
 use crate::sync::per_thread;
 use std::alloc::{self, Layout};
 use std::cell::Cell;
-use std::mem::ManuallyDrop;
+use std::mem::{self, ManuallyDrop};
 use std::ptr::{self, NonNull};
 
 /// Bytes that a thread keeps. What is retired comes back in waves of some hundred blocks, so that is
@@ -79,6 +81,23 @@ fn layout_of(class: Class) -> Layout {
         .expect("a class is small and its alignment a power of two")
 }
 
+impl Class {
+    /// Its shelf, if it has one: where a chain would have but few blocks there is none.
+    fn shelf(self) -> Option<&'static shelf::Shelf> {
+        const SMALL_ONES: usize = shelf::SHELVES - 8;
+        shelf::number(match self.list.checked_sub(SMALL) {
+            None if self.list < SMALL_ONES => self.list,
+            None => return None,
+            Some(lines) => SMALL_ONES + lines,
+        })
+    }
+
+    /// How many blocks a chain of them has.
+    fn chain(self) -> usize {
+        shelf::CHAIN / self.size
+    }
+}
+
 /// A free block; the link to the next one lies in its own memory.
 struct Free {
     next: *mut Free,
@@ -89,7 +108,12 @@ struct Pool {
     lists: [Cell<*mut Free>; CLASSES],
     /// Bytes that may still be taken in. None as long as the pool isn't open.
     room: Cell<usize>,
+    /// How often the next shelf isn't asked, since the last one was asked in vain.
+    unasked: Cell<u32>,
 }
+
+/// See [`Pool::unasked`].
+const IN_VAIN: u32 = 16;
 
 per_thread! {
     static POOL: ManuallyDrop<Pool> = ManuallyDrop::new(Pool::new());
@@ -113,6 +137,7 @@ impl Pool {
         Pool {
             lists: [const { Cell::new(ptr::null_mut()) }; CLASSES],
             room: Cell::new(0),
+            unasked: Cell::new(0),
         }
     }
 
@@ -157,6 +182,61 @@ impl Pool {
         false
     }
 
+    /// Whether it pays to ask a shelf.
+    fn asks(&self) -> bool {
+        let unasked = self.unasked.get();
+        self.unasked.set(unasked.saturating_sub(1));
+        unasked == 0
+    }
+
+    /// Gets a chain of blocks of a class from others. Whether it did.
+    fn restock(&self, class: Class) -> bool {
+        let bytes = class.chain() * class.size;
+        let (Some(shelf), Some(room)) = (class.shelf(), self.room.get().checked_sub(bytes)) else {
+            return false;
+        };
+        if !self.asks() {
+            return false;
+        }
+        let Some(Chain(first)) = shelf.take() else {
+            self.unasked.set(IN_VAIN);
+            return false;
+        };
+        self.lists[class.list].set(first.as_ptr().cast());
+        self.room.set(room);
+        true
+    }
+
+    /// Leaves a chain of blocks of a class to others. Whether it did.
+    fn make_room(&self, class: Class) -> bool {
+        // A pool that isn't open, or not any more, has no room either.
+        let is_full = !self.lists[class.list].get().is_null();
+        let Some(shelf) = class.shelf().filter(|_| is_full && self.asks()) else {
+            return false;
+        };
+        let is_put = shelf.put(|| self.cut(class));
+        if !is_put {
+            self.unasked.set(IN_VAIN);
+        }
+        is_put
+    }
+
+    /// Takes a chain of blocks out, if there are so many.
+    fn cut(&self, class: Class) -> Option<Chain> {
+        let list = &self.lists[class.list];
+        let first = NonNull::new(list.get())?;
+        let mut last = first;
+        for _ in 1..class.chain() {
+            // SAFETY: what is in a list was given to it, with a link.
+            last = NonNull::new(unsafe { last.as_ref() }.next)?;
+        }
+        // SAFETY: as above, and nobody else looks at it.
+        let rest = mem::replace(unsafe { &mut last.as_mut().next }, ptr::null_mut());
+        list.set(rest);
+        self.room.set(self.room.get() + class.chain() * class.size);
+        Some(Chain(first.cast()))
+    }
+
     fn close(&self) {
         for class in (0..CLASSES).map(class_in) {
             while let Some(block) = self.take(class) {
@@ -180,7 +260,21 @@ pub(super) fn take(layout: Layout) -> NonNull<u8> {
 #[cold]
 #[inline(never)]
 fn allocate(layout: Layout) -> NonNull<u8> {
-    let layout = class_of(layout).map_or(layout, layout_of);
+    let class = class_of(layout);
+    let others = class.and_then(|class| {
+        let restock = |pool: &ManuallyDrop<Pool>| {
+            if pool.room.get() == 0 {
+                // A thread may do nothing but take.
+                pool.open();
+            }
+            pool.restock(class).then(|| pool.take(class)).flatten()
+        };
+        POOL.try_with(restock).ok().flatten()
+    });
+    if let Some(block) = others {
+        return block;
+    }
+    let layout = class.map_or(layout, layout_of);
     // SAFETY: no layout that gets here has size zero.
     let memory = unsafe { alloc::alloc(layout) };
     NonNull::new(memory).unwrap_or_else(|| alloc::handle_alloc_error(layout))
@@ -215,8 +309,11 @@ unsafe fn deallocate(memory: NonNull<u8>, layout: Layout) {
         unsafe { alloc::dealloc(memory.as_ptr(), layout) };
         return;
     };
-    // SAFETY: (1) the memory is a block of this class, (2) that the caller gives up.
-    let kept = POOL.try_with(|pool| pool.open() && unsafe { pool.give(memory, class) });
+    let kept = POOL.try_with(|pool| {
+        let has_room = pool.open() || pool.make_room(class);
+        // SAFETY: (1) the memory is a block of this class, (2) that the caller gives up.
+        has_room && unsafe { pool.give(memory, class) }
+    });
     if !kept.unwrap_or(false) {
         // SAFETY: (1) blocks of a class were allocated with the layout of that class.
         unsafe { alloc::dealloc(memory.as_ptr(), layout_of(class)) };
@@ -233,6 +330,7 @@ pub(super) fn leave() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn a_class_fits_its_layouts_and_wastes_less_than_its_step() {
@@ -310,6 +408,39 @@ mod tests {
             }
             assert!(kept <= BYTES, "{kept} bytes");
         });
+    }
+
+    /// What this thread has too many of another one gets, which has never given anything.
+    #[test]
+    fn what_is_too_much_for_one_thread_is_there_for_others() {
+        // A size that nobody else in this program asks for.
+        let layout = Layout::from_size_align(470, 8).unwrap();
+        let class = class_of(layout).unwrap();
+        let many = BYTES / class.size + 3 * class.chain();
+        let blocks: Vec<_> = (0..many).map(|_| take(layout)).collect();
+        let given: BTreeSet<_> = blocks.iter().map(|block| block.as_ptr().addr()).collect();
+        assert_eq!(given.len(), many, "a block is handed out once");
+        for block in blocks {
+            // SAFETY: (1) it came from `take` with this layout; (2) nobody uses it.
+            unsafe { give(block, layout) };
+        }
+        let chain = class.chain();
+        let take_and_give = move || {
+            let blocks: Vec<_> = (0..chain).map(|_| take(layout)).collect();
+            let addresses: Vec<_> = blocks.iter().map(|block| block.as_ptr().addr()).collect();
+            for block in blocks {
+                // SAFETY: as above.
+                unsafe { give(block, layout) };
+            }
+            addresses
+        };
+        let recycled = std::thread::scope(|s| s.spawn(take_and_give).join().unwrap());
+        let distinct: BTreeSet<_> = recycled.iter().collect();
+        assert_eq!(distinct.len(), chain, "a block is handed out once");
+        if BYTES > 0 {
+            let ours = recycled.iter().filter(|address| given.contains(address));
+            assert_eq!(ours.count(), chain);
+        }
     }
 
     #[test]

@@ -17,7 +17,6 @@
 pub(crate) mod coverage;
 pub(crate) mod event;
 pub(crate) mod fault;
-#[cfg(feature = "scheduler")]
 pub(crate) mod lock;
 #[cfg(any(feature = "store", feature = "scheduler"))]
 pub(crate) mod map;
