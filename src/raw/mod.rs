@@ -24,6 +24,8 @@ mod free;
 mod grace;
 mod head;
 #[cfg(feature = "scheduler")]
+mod in_place;
+#[cfg(feature = "scheduler")]
 mod inbox;
 mod kept;
 mod log;
@@ -54,6 +56,8 @@ pub(crate) use exclusive::Exclusive;
 #[cfg(feature = "scheduler")]
 pub(crate) use frames::{Frames, Loan};
 pub(crate) use head::{Head, Publication};
+#[cfg(feature = "scheduler")]
+pub(crate) use in_place::shared;
 #[cfg(feature = "scheduler")]
 pub(crate) use inbox::{Batch, Baton, Held as HeldLane, Inbox, Link, Linked, Pushed};
 pub(crate) use kept::{Kept, Recorder};

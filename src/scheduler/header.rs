@@ -8,10 +8,8 @@ use super::priority::Priority;
 use super::ready::Rows;
 use super::record::Work;
 use super::retry::RetryPolicy;
-use super::status::Status;
-use super::trace::{self, Trace};
+use super::trace::Trace;
 use crate::cell::Entity;
-use crate::clock::Clock;
 use crate::raw::{Link, quietly};
 use crate::sync::lock::Lock;
 use crate::sync::orderings::site;
@@ -85,16 +83,19 @@ pub(super) struct Birth {
     /// How many attempts it has lost before.
     pub(super) lost: u32,
     pub(super) is_short: bool,
-    /// The clock of its trace, if it is to have one.
-    pub(super) traced: Option<Clock>,
 }
 
 impl Header {
     #[inline(always)]
-    pub(super) fn new(birth: Birth, status: Status) -> Self {
+    pub(super) fn new(birth: Birth) -> Self {
         let patience = birth.patience.unwrap_or(Duration::MAX);
         let nanos = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
-        let mut header = Header {
+        let (mut root, mut depth) = (birth.id, 0);
+        if let Some(parent) = here(birth.parent.as_ref(), &birth.lane) {
+            let parent = parent.header();
+            (root, depth) = (parent.root, parent.depth.saturating_add(1));
+        }
+        Header {
             id: birth.id,
             kind: birth.kind,
             born: birth.born,
@@ -106,8 +107,8 @@ impl Header {
             retry: birth.retry,
             lane: birth.lane,
             parent: birth.parent,
-            root: birth.id,
-            depth: 0,
+            root,
+            depth,
             trace: None,
             own: AtomicU64::new(u64::from(birth.priority.get())),
             started: AtomicU64::new(0),
@@ -121,21 +122,12 @@ impl Header {
             link: Link::new(),
             children: Lock::new(Vec::new()),
             waker: Lock::new(None),
-        };
-        if let Some(parent) = header.parent_here().map(|parent| parent.header()) {
-            (header.root, header.depth) = (parent.root, parent.depth.saturating_add(1));
         }
-        header.trace = birth
-            .traced
-            .map(|clock| trace::begin(&header, status, clock));
-        header
     }
 
     /// What it is part of, if that belongs to the same engine: ids are unique only there.
     pub(super) fn parent_here(&self) -> Option<&Arc<dyn Work>> {
-        let engine = &self.lane.engine;
-        let parent = self.parent.as_ref();
-        parent.filter(|parent| Weak::ptr_eq(&parent.header().lane.engine, engine))
+        here(self.parent.as_ref(), &self.lane)
     }
 
     /// Whether the attempt after so many that were lost is made under a reservation.
@@ -208,6 +200,11 @@ impl Header {
     pub(super) fn ended(&self) -> u64 {
         self.ended.load(site::RECORD_LOAD)
     }
+}
+
+/// What is part of the same engine as a lane.
+fn here<'w>(work: Option<&'w Arc<dyn Work>>, lane: &Lane) -> Option<&'w Arc<dyn Work>> {
+    work.filter(|work| Weak::ptr_eq(&work.header().lane.engine, &lane.engine))
 }
 
 impl Drop for Header {

@@ -22,8 +22,9 @@ use super::ledger::Ledger;
 use super::outcome::{OperationError, Panic, Reason, Rejection};
 use super::priority::Priority;
 use super::status::{IllegalTransition, State, Status};
-use super::trace::Trace;
-use crate::raw::{Answer, Batch, Link, Linked, quietly};
+use super::trace::{self, Trace};
+use crate::clock::Clock;
+use crate::raw::{self, Answer, Batch, Link, Linked, quietly};
 use crate::stamp::Stamp;
 use crate::sync::fault::{Fault, planted};
 use crate::sync::orderings::site;
@@ -345,20 +346,25 @@ impl<B: Body> Promise<B::Output, B::Error> for Record<B> {
 }
 
 impl<B: Body> Record<B> {
-    /// An operation that is pending, and known to its parent.
+    /// An operation that is pending, and known to its parent. `traced`: the clock of its trace, if it is to have one.
     #[inline(always)]
-    pub(super) fn new(birth: Birth, body: B) -> Arc<Self> {
+    pub(super) fn new(birth: Birth, body: B, traced: Option<&Clock>) -> Arc<Self> {
         let inherited = birth
             .parent
             .as_ref()
             .map(|parent| parent.status().priority());
         let priority = inherited.map_or(birth.priority, |parent| birth.priority.max(parent));
         let status = Status::new(priority);
-        let record = Arc::new(Record {
+        let mut record = raw::shared(|| Record {
             body: Quiet(Some(body)),
             answer: Answer::new(status.pack()),
-            header: Header::new(birth, status),
+            header: Header::new(birth),
         });
+        if let Some(clock) = traced {
+            let trace = trace::begin(&record.header, status, clock.clone());
+            let record = Arc::get_mut(&mut record).expect("nobody else has it yet");
+            record.header.trace = Some(trace);
+        }
         if let Some(parent) = &record.header.parent {
             let weak = Arc::downgrade(&record);
             parent.header().children.with(|children| {

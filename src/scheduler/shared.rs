@@ -344,9 +344,9 @@ impl Shared {
             parent,
             lost,
             is_short: wish.is_short,
-            traced: wish.is_traced.then(|| self.ledger.clock.clone()),
         };
-        let record = Record::new(birth, body);
+        let traced = wish.is_traced.then_some(&self.ledger.clock);
+        let record = Record::new(birth, body, traced);
         record.header().count(usize::from(priority.get()));
         if let Some(registry) = &self.ledger.registry {
             let work: Arc<dyn Work> = record.clone();
