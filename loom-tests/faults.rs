@@ -166,6 +166,7 @@ const OF_SCHEDULER: &[&Model] = &[
     &crate::operation::the_last_one_out::MODEL,
     &crate::operation::the_last_two_out::MODEL,
     &crate::operation::counts_are_read::MODEL,
+    &crate::operation::a_promotion_against_a_change_of_a_part::MODEL,
     &crate::operation::a_promotion_reaches_a_queued_child::MODEL,
 ];
 #[cfg(not(feature = "scheduler"))]

@@ -436,6 +436,40 @@ model! {
 }
 
 model! {
+    /// A part of an operation gets less important by itself, while the operation gets more important.
+    /// Invariant: in the end it is as important as what it is part of.
+    a_promotion_against_a_change_of_a_part {
+        bound: Some(2),
+        kills: [FollowOnce],
+        outcomes: ["10"],
+    }
+    |world| {
+        let (engine, entity) = (engine(), world.entity(0));
+        let other = world.entity(0);
+        let parent = submit(world, &engine, &other);
+        let child = {
+            let world = world.clone();
+            let operation =
+                Operation::update(&entity, move |value: &Value| world.value(value.number() + 1));
+            engine.submit(operation.within(&parent.context())).expect("there is room")
+        };
+        let other = spawn(move || {
+            child.set_priority(Priority::LOW);
+            child
+        });
+        parent.set_priority(Priority::CRITICAL);
+        let child = other.join().unwrap();
+        let priority = child.status().priority();
+        engine.serve();
+        for ticket in [parent, child] {
+            ticket.wait().expect("nobody is in its way");
+        }
+        assert!(engine.is_clean());
+        priority.to_string()
+    }
+}
+
+model! {
     /// An operation is run, and somebody asks whether it is done, and then how many were committed.
     /// Invariant: who sees that it is done finds it counted.
     who_sees_the_end_finds_it_counted {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::account::tally::{Incident, Kind};
+use super::header::Header;
 use super::id::OperationId;
 use super::lane::Lane;
 use super::ledger::Ledger;
@@ -15,8 +16,8 @@ use super::reservation::Claim;
 use super::retry::Next;
 use super::shared::Shared;
 use crate::clock;
-use crate::sync;
-use crate::sync::sleep;
+use crate::sync::orderings::site;
+use crate::sync::{self, AtomicU64, sleep};
 use std::mem;
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub(super) struct Claiming<'l> {
     /// How long it may still step back for others, in microseconds: one budget for an operation, as long as
     /// a reservation lasts.
     budget: u64,
+    /// How much of it the operation has spent, if it may come back to its lane. Only whoever runs it writes this.
+    spent: Option<&'l AtomicU64>,
 }
 
 impl<'l> Claiming<'l> {
@@ -45,11 +48,21 @@ impl<'l> Claiming<'l> {
             is_taken: false,
             has_stepped_back: false,
             budget: 0,
+            spent: None,
+        }
+    }
+
+    /// That of an operation which was submitted.
+    pub(super) fn of(lane: &'l Lane, ledger: &'l Ledger, header: &'l Header) -> Self {
+        Claiming {
+            spent: Some(&header.stepped_back),
+            ..Claiming::new(lane, ledger, header.kind)
         }
     }
 
     /// What comes before an attempt: stays away while somebody more important has reserved the target, as long as
-    /// the budget lasts, and then reserves it, if `reserves`.
+    /// the budget lasts, and then reserves it, if `reserves`. `false`: it has stayed away, and still would, but something
+    /// more important waits for the lane than what is in it.
     #[inline]
     pub(super) fn respect(
         &mut self,
@@ -57,10 +70,11 @@ impl<'l> Claiming<'l> {
         id: impl FnOnce() -> OperationId,
         priority: Priority,
         reserves: bool,
-    ) {
+    ) -> bool {
         if reserves || !self.lane.reservation.is_free() {
-            self.deal(shared, id, priority, reserves);
+            return self.deal(shared, id, priority, reserves);
         }
+        true
     }
 
     #[cold]
@@ -70,17 +84,21 @@ impl<'l> Claiming<'l> {
         id: impl FnOnce() -> OperationId,
         priority: Priority,
         reserves: bool,
-    ) {
+    ) -> bool {
         let own = self.own(shared, id, priority);
         while let Some(step) = self.step_back(shared, &own, STEP) {
             let begun = shared.ledger.now();
             pause(Next::Wait(step));
             let took = Duration::from_nanos(shared.ledger.now().saturating_sub(begun));
             self.spend(took.saturating_sub(step));
+            if self.lane.waiting_above(priority) {
+                return false;
+            }
         }
         if reserves {
             self.take(shared, &own);
         }
+        true
     }
 
     /// How long to stay away before the next look whether that is still necessary, at most `longest` microseconds.
@@ -97,17 +115,21 @@ impl<'l> Claiming<'l> {
         let left = self.lane.reservation.blocks(own, micros(shared))?;
         // In short steps, since whoever has reserved it may be done long before.
         let step = left.clamp(1, longest).min(self.budget);
-        self.budget -= step;
+        self.spend(Duration::from_micros(step));
         if !mem::replace(&mut self.has_stepped_back, true) {
             self.ledger.tally.note(&self.kind, Incident::SteppedBack);
         }
         Some(Duration::from_micros(step))
     }
 
-    /// It has stayed away for longer than it was to.
+    /// It stays away for so long, or has done so for so much longer than it was to.
     pub(super) fn spend(&mut self, more: Duration) {
         let more = u64::try_from(more.as_micros()).unwrap_or(u64::MAX);
         self.budget = self.budget.saturating_sub(more);
+        if let Some(spent) = self.spent {
+            let sum = spent.load(site::RECORD_LOAD).saturating_add(more);
+            spent.store(sum, site::RECORD_STORE);
+        }
     }
 
     /// Reserves the target, unless somebody more important has.
@@ -135,7 +157,8 @@ impl<'l> Claiming<'l> {
             None => {
                 let grace = local::with(shared, |local| local.policies().grace());
                 let grace_us = u64::try_from(grace.as_micros()).unwrap_or(u64::MAX);
-                self.budget = grace_us.saturating_mul(4);
+                let spent = self.spent.map_or(0, |spent| spent.load(site::RECORD_LOAD));
+                self.budget = grace_us.saturating_mul(4).saturating_sub(spent);
                 Claim {
                     priority,
                     tag: id().get() as u32,

@@ -332,8 +332,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`StillBusy`], if that takes longer than `timeout`; and at once where this would wait for itself: in the closure of
-    /// an operation, or without a timeout on a thread that has a [`Stage`] with something in it, which it has made. The
-    /// engine stays shut down, and goes on with what is under way.
+    /// an operation, or if all is to be run, without a timeout, on a thread that has a [`Stage`] with something in it, which it
+    /// has made. The engine stays shut down, and goes on with what is under way.
     ///
     /// # Examples
     /// ```
@@ -353,7 +353,8 @@ impl Engine {
         let shared = &self.shared;
         shared.close(how == ShutDown::Cancel);
         let is_done = || shared.ledger.gate.is_done() && shared.jobs.unfinished() == 0;
-        let waits_for_itself = timeout.is_none() && stage::is_open(shared);
+        let is_staged = how == ShutDown::Finish && stage::is_open(shared);
+        let waits_for_itself = timeout.is_none() && is_staged;
         let is_idle = if current::is_inside() || waits_for_itself {
             is_done()
         } else {

@@ -59,6 +59,8 @@ pub(super) struct Header {
     /// The outermost operation of the same engine that it is part of, or itself; and of how many it is part.
     pub(super) root: OperationId,
     pub(super) depth: u32,
+    /// How long it has stepped back for reservations, in microseconds.
+    pub(super) stepped_back: AtomicU64,
     /// Its own priority, which it has when nobody lends it a higher one.
     pub(super) own: AtomicU64,
     /// Where it is to be found among what is ready, if it is to be prepared.
@@ -111,6 +113,7 @@ impl Header {
             depth,
             trace: None,
             own: AtomicU64::new(u64::from(birth.priority.get())),
+            stepped_back: AtomicU64::new(0),
             started: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             lost: AtomicUsize::new(birth.lost as usize),

@@ -223,6 +223,13 @@ impl Lane {
         }
     }
 
+    /// Whether something more important than that has a place: it waits in the lane, or will in a moment.
+    pub(super) fn waiting_above(&self, priority: Priority) -> bool {
+        let above = &self.places[usize::from(priority.get()) + 1..];
+        let is_taken = |places: &AtomicU64| places.load(site::PLACE_LOAD) & HERE > 0;
+        above.iter().any(is_taken)
+    }
+
     /// How many places are taken.
     pub(super) fn waiting(&self) -> usize {
         let here = |places: &AtomicU64| (places.load(site::PLACE_LOAD) & HERE) as usize;

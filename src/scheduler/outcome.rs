@@ -9,7 +9,8 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// An operation that did not succeed. Its entities are as they were.
+/// An operation that did not succeed. Its entities are as they were; but for [`SelfConflict`](OperationError::SelfConflict) and
+/// [`MayDeadlock`](OperationError::MayDeadlock), which say that it was not waited for.
 ///
 /// `F` is the error of its closure.
 #[non_exhaustive]
@@ -26,10 +27,11 @@ pub enum OperationError<F> {
     Rejected(Rejection),
     /// It was cancelled, or the engine was shut down, before it ran.
     Cancelled,
-    /// It wants a target of the very operation that waits for it, which could never go on.
+    /// It wants a target of the very operation that waits for it, which could never go on. Where a [`Ticket`](crate::Ticket)
+    /// says so, the operation itself goes on, and may still succeed.
     SelfConflict,
     /// It is waited for inside an operation that it isn't part of, without a deadline: they might wait for each
-    /// other.
+    /// other. It goes on by itself, and may still succeed.
     MayDeadlock,
     /// The engine doesn't take it.
     NotTaken(NotTaken),

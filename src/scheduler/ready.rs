@@ -109,20 +109,19 @@ impl Ready {
         (0..ROWS).rev().find_map(|row| self.take_at(row))
     }
 
-    /// The least important row, now and then, for a look at what is passed over: even where there is always something
-    /// more important to do, what has lost its patience is to be told.
+    /// One of the rows below the most important one, in turn, now and then, for a look at what is passed over: even where
+    /// there is always something more important to do, what has lost its patience is to be told.
     pub(super) fn passed_over(&self) -> Option<usize> {
         let taken = self.taken.fetch_add(1, site::NUMBER);
         if !taken.is_multiple_of(LOOK_AFTER) {
             return None;
         }
         let is_filled = |row: &usize| !self.rows[*row].is_empty();
-        let row = (0..ROWS).find(is_filled)?;
-        if !(row + 1..ROWS).any(|above| is_filled(&above)) {
-            // It is served next, or one that is as important.
-            return None;
-        }
-        Some(row)
+        // That one is served next.
+        let best = (0..ROWS).rev().find(is_filled)?;
+        let below = || (0..best).filter(is_filled);
+        let turn = (taken / LOOK_AFTER).checked_rem(below().count())?;
+        below().nth(turn)
     }
 
     /// The first job of a row.

@@ -266,47 +266,72 @@ impl dyn Work {
     }
 }
 
-/// Makes an operation as important as `priority`, if it is less so, or, if `exactly`, in any case; and with it what
-/// depends on it. Each that waits for its turn is put into its lane again, by its own engine, which may be
-/// another one.
-pub(super) fn prioritize(work: &Arc<dyn Work>, priority: Priority, exactly: bool) {
-    let mut open = vec![(work.clone(), priority, exactly)];
-    while let Some((work, priority, exactly)) = open.pop() {
-        let header = work.header();
-        let changed = work.change(|status| {
-            if status.priority() == priority || (status.priority() > priority && !exactly) {
-                return status.prioritize(status.priority());
-            }
-            status.prioritize(priority)
-        });
-        let Ok(now) = changed else {
-            continue;
-        };
-        if now.state() == State::Pending
-            && let Some(engine) = header.lane.engine.upgrade()
-        {
-            engine.requeue(&work);
-        }
-        let children = header.children.with(|children| {
-            children.retain(|child| child.strong_count() > 0);
-            children.clone()
-        });
-        for child in children.iter().filter_map(Weak::upgrade) {
-            let inherited = child.header().own().max(now.priority());
-            open.push((child, inherited, exactly));
-        }
+/// Makes an operation as important as `priority`, if it is less so; and with it what depends on it. Each that waits for
+/// its turn is put into its lane again, by its own engine, which may be another one.
+pub(super) fn prioritize(work: &Arc<dyn Work>, priority: Priority) {
+    if set_priority(work, priority, false) {
+        follow_all(work, false);
     }
 }
 
 /// Sets an operation's own priority.
 pub(super) fn reprioritize(work: &Arc<dyn Work>, own: Priority) {
+    work.header()
+        .own
+        .store(u64::from(own.get()), site::RECORD_STORE);
+    if follow(work, true) {
+        follow_all(work, true);
+    }
+}
+
+/// Has all that is part of an operation follow its priority.
+fn follow_all(work: &Arc<dyn Work>, exactly: bool) {
+    let mut open = vec![work.clone()];
+    while let Some(work) = open.pop() {
+        let children = work.header().children.with(|children| {
+            children.retain(|child| child.strong_count() > 0);
+            children.clone()
+        });
+        let children = children.iter().filter_map(Weak::upgrade);
+        open.extend(children.filter(|child| follow(child, exactly)));
+    }
+}
+
+/// Makes an operation as important as itself and its parent want, again if they want something else by then: so of those
+/// who change them at the same time the last one to look leaves it as it should be. `false`: it has ended.
+fn follow(work: &Arc<dyn Work>, exactly: bool) -> bool {
     let header = work.header();
-    header.own.store(u64::from(own.get()), site::RECORD_STORE);
-    let inherited = header
-        .parent
-        .as_ref()
-        .map(|parent| parent.status().priority());
-    prioritize(work, inherited.map_or(own, |parent| own.max(parent)), true);
+    let wanted = || {
+        let parent = header.parent.as_ref();
+        let above = parent.map(|parent| parent.status().priority());
+        above.map_or(header.own(), |above| above.max(header.own()))
+    };
+    let mut priority = wanted();
+    while set_priority(work, priority, exactly) {
+        let now = wanted();
+        if now == priority || planted(Fault::FollowOnce) {
+            return true;
+        }
+        priority = now;
+    }
+    false
+}
+
+/// Makes an operation as important as that, if it is less so, or, if `exactly`, in any case. `false`: it has ended.
+fn set_priority(work: &Arc<dyn Work>, priority: Priority, exactly: bool) -> bool {
+    let changed = work.change(|status| {
+        let stays = !exactly && status.priority() > priority;
+        status.prioritize(if stays { status.priority() } else { priority })
+    });
+    let Ok(now) = changed else {
+        return false;
+    };
+    if now.state() == State::Pending
+        && let Some(engine) = work.header().lane.engine.upgrade()
+    {
+        engine.requeue(work);
+    }
+    true
 }
 
 /// An operation with its types. First what whoever serves needs, as in [`Header`].

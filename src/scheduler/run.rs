@@ -390,9 +390,14 @@ impl<B: Body> Visit<'_, B> {
                 }
                 self.tell_retry(lost, terms.retries, next);
                 pause(next);
+                if shared.ledger.gate.cancels() {
+                    let cancelled = Attempt::Failed(OperationError::Cancelled);
+                    return self.settle(cancelled, lost);
+                }
             }
             let reserves = terms.retry.reserves(lost);
-            claim.respect(shared, || self.id(), self.priority, reserves);
+            // It isn't in the lane.
+            while !claim.respect(shared, || self.id(), self.priority, reserves) {}
             match self.attempt(None) {
                 Attempt::Lost(overtaken) => self.lost(lost, overtaken),
                 attempt => {

@@ -158,9 +158,11 @@ impl Shared {
             let earlier = (std::cmp::Reverse(header.born), std::cmp::Reverse(header.id));
             (work.status().priority(), earlier)
         };
-        // Who comes again because its priority has changed has won its round already.
-        let has_won =
-            |work: &Arc<dyn Work>| work.header().rows() != 0 || is_away(&**work, work.status());
+        // Who comes again because its priority has changed, or after a delay, has won its round already.
+        let has_won = |work: &Arc<dyn Work>| {
+            let header = work.header();
+            header.rows() != 0 || header.started() != 0 || is_away(&**work, work.status())
+        };
         let pending = round
             .iter()
             .filter(|work| work.status().state() == State::Pending && !has_won(work));
@@ -289,24 +291,26 @@ impl Shared {
         let higher = |held: &mut Held<'_>, priority: Priority| {
             held.state().best().filter(|best| *best > priority)
         };
-        let mut claim = Claiming::new(lane, &self.ledger, work.header().kind);
+        let mut claim = Claiming::of(lane, &self.ledger, work.header());
         loop {
             // Nobody else is in the lane, but somebody may be beside it.
             let status = work.status();
             let reserves = work.header().reserves(status.retries());
-            claim.respect(self, || work.header().id, status.priority(), reserves);
-            if self.attempt(&work) {
-                return;
-            }
-            let next = self.next(&work, lane.waiting());
-            if let Next::Wait(long) = next
-                && long >= SHORT
-            {
-                // Others may have the lane meanwhile.
-                return self.put_aside(work, long);
-            }
-            if !self.try_again(&work, next) {
-                return;
+            if claim.respect(self, || work.header().id, status.priority(), reserves) {
+                if self.attempt(&work) {
+                    return;
+                }
+                let next = self.next(&work, lane.waiting());
+                if let Next::Wait(long) = next
+                    && long >= SHORT
+                {
+                    // Others may have the lane meanwhile.
+                    drop(claim);
+                    return self.put_aside(work, long);
+                }
+                if !self.try_again(&work, next) {
+                    return;
+                }
             }
             let news = held.take();
             self.admit(lane, held, news);
@@ -315,6 +319,7 @@ impl Shared {
             if let Some(by) = higher(held, priority)
                 && let Ok(status) = self.make_way(&work, by)
             {
+                drop(claim);
                 if status.unwanted {
                     let _ = work.end_pending(Verdict::Cancelled, &self.ledger);
                 }
@@ -408,6 +413,10 @@ impl Shared {
             return false;
         }
         pause(next);
+        if work.status().unwanted || self.ledger.gate.cancels() {
+            work.end(Verdict::Cancelled, &self.ledger);
+            return false;
+        }
         true
     }
 
@@ -427,7 +436,7 @@ impl Shared {
 
     /// Runs several operations on one copy of the value, and publishes that by one commit.
     fn run_folded(
-        &self,
+        self: &Arc<Self>,
         lane: &Lane,
         held: &mut Held<'_>,
         first: Arc<dyn Work>,
@@ -439,7 +448,8 @@ impl Shared {
             interval,
             share: self.share,
         };
-        let mut claim = Claiming::new(lane, &self.ledger, group[0].header().kind);
+        let leader = group[0].clone();
+        let mut claim = Claiming::of(lane, &self.ledger, leader.header());
         let (mut alone, mut has_lost) = (None, false);
         while group.len() < FOLD
             && let Some((work, level)) = held.state().pick(order)
@@ -461,7 +471,8 @@ impl Shared {
             let reserves = asked
                 .iter()
                 .any(|work| work.header().reserves(work.status().retries()));
-            claim.respect(self, || group[0].header().id, status.priority(), reserves);
+            // What is more important than all of them is served next, so they don't have it wait.
+            let _ = claim.respect(self, || group[0].header().id, status.priority(), reserves);
             fold.begin();
             let mut steps = Vec::with_capacity(group.len());
             for work in &group {
@@ -491,19 +502,18 @@ impl Shared {
                         .iter()
                         .map(|work| self.next(work, contention))
                         .collect();
-                    // The first of them decides how long all wait.
-                    let mut is_first = true;
+                    // The first of them decides how long all wait. If that is long, others may have the lane meanwhile.
+                    let first = next.iter().find(|next| !next.is_over()).copied();
+                    let away = first.map_or(Duration::ZERO, |next| next.delay());
+                    let mut waits = first;
                     let mut next = next.into_iter();
                     group.retain(|work| match next.next() {
                         Some(next) if next.is_over() => self.try_again(work, next),
-                        Some(next) => {
-                            let next = if std::mem::take(&mut is_first) {
-                                next
-                            } else {
-                                Next::Now
-                            };
-                            self.try_again(work, next)
+                        Some(_) if away >= SHORT => {
+                            self.put_aside(work.clone(), away);
+                            false
                         }
+                        Some(_) => self.try_again(work, waits.take().unwrap_or(Next::Now)),
                         None => true,
                     });
                 }
@@ -519,6 +529,7 @@ impl Shared {
                 break;
             }
         }
+        drop(claim);
         if let Some(work) = alone {
             self.run_alone(&work, None);
         }
@@ -526,13 +537,13 @@ impl Shared {
 
     /// Runs an operation that was claimed until it has ended; beside its lane, unless this thread has that.
     pub(super) fn run_alone(&self, work: &Arc<dyn Work>, beside: Option<&Lane>) {
-        let kind = work.header().kind;
-        let mut claim = beside.map(|lane| Claiming::new(lane, &self.ledger, kind));
+        let mut claim = beside.map(|lane| Claiming::of(lane, &self.ledger, work.header()));
         loop {
             if let Some(claim) = &mut claim {
                 let status = work.status();
                 let reserves = work.header().reserves(status.retries());
-                claim.respect(self, || work.header().id, status.priority(), reserves);
+                // It isn't in the lane.
+                while !claim.respect(self, || work.header().id, status.priority(), reserves) {}
             }
             if self.attempt(work) {
                 return;

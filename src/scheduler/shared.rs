@@ -21,6 +21,7 @@ use super::queue::Order;
 use super::ready::{Job, Ready};
 use super::record::{self, Record, Verdict, Work};
 use super::retry::RetryPolicy;
+use super::stage::Staged;
 use super::status::State;
 use super::ticket::{Submitted, Ticket};
 use super::timer::Timer;
@@ -75,6 +76,8 @@ pub(super) struct Shared {
     pub(super) capacity: usize,
     pub(super) share: u32,
     pool: Pool,
+    /// The stages with something in them, and some that are gone.
+    stages: Lock<Vec<Weak<Staged>>>,
     /// The next number of an operation that no thread has taken.
     pub(super) ids: Alone<AtomicU64>,
     crowd: Lock<Crowd>,
@@ -100,6 +103,8 @@ const LANES: usize = if cfg!(any(snapcell_model, snapcell_shuttle)) {
 impl Drop for Shared {
     /// Cancels what is left: where there are no threads, there may have been nobody to see to it.
     fn drop(&mut self) {
+        // Destructors of closures must not wait for what would be ended here.
+        let _serving = current::serve();
         for work in self.timer.due(u64::MAX) {
             let _ = work.end_pending(Verdict::Cancelled, &self.ledger);
         }
@@ -198,6 +203,7 @@ impl Shared {
             capacity: settings.capacity,
             share: settings.share,
             pool: Pool::new(settings.workers),
+            stages: Lock::new(Vec::new()),
             ids: Alone(AtomicU64::new(1)),
             crowd: Lock::new(Crowd {
                 lanes: 0,
@@ -433,7 +439,23 @@ impl Shared {
         if cancels {
             // Their lanes see to them.
             self.bring_all_back();
+            let stages = self.stages.with(|stages| stages.clone());
+            for staged in stages.iter().filter_map(Weak::upgrade) {
+                staged.cancel(self);
+            }
         }
+    }
+
+    /// Notes that there is a stage, so that what is in it is cancelled with all else.
+    pub(super) fn know_stage(&self, staged: &Arc<Staged>) {
+        let staged = Arc::downgrade(staged);
+        self.stages.with(|stages| {
+            // Those that are gone make room now and then.
+            if stages.len() == stages.capacity() {
+                stages.retain(|staged| staged.strong_count() > 0);
+            }
+            stages.push(staged);
+        });
     }
 
     /// Whether there are threads that serve.

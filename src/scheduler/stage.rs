@@ -8,6 +8,7 @@ use super::record::{Verdict, Work};
 use super::shared::Shared;
 use super::ticket::{Submitted, Ticket};
 use crate::raw::Batch;
+use crate::sync::lock::Lock;
 use crate::sync::per_thread;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -18,7 +19,10 @@ use std::sync::{Arc, Weak};
 /// lane, and are put in by one exchange.
 ///
 /// Dropping a stage cancels what is in it. What is in it is under way, so whoever [shuts
-/// down](crate::Engine::shut_down) its engine for as long as it takes resolves or drops it before.
+/// down](crate::Engine::shut_down) its engine, and has all be run, for as long as it takes, resolves or drops it before.
+///
+/// An operation that is [prepared](crate::Operation::prepared) comes into its lane when that is done, beside others: under
+/// [`WinnerTakesAll`](crate::Policy::WinnerTakesAll) those of one stage may come into several rounds.
 ///
 /// # Examples
 /// ```
@@ -36,11 +40,29 @@ use std::sync::{Arc, Weak};
 #[must_use = "dropping a stage cancels what is in it"]
 pub struct Stage {
     engine: Arc<Shared>,
-    /// Each with where its lane counts it. It has no entry there yet, so its header says that it isn't counted: a
-    /// change of its priority must not put it in.
-    staged: Vec<(Arc<dyn Work>, usize)>,
+    staged: Arc<Staged>,
     /// Known to the thread that has added the first one, while this lives.
     open: Option<Arc<u64>>,
+}
+
+/// What is in a stage, each with where its lane counts it. It has no entry there yet, so its header says that it isn't
+/// counted: a change of its priority must not put it in.
+pub(super) struct Staged(Lock<Vec<(Arc<dyn Work>, usize)>>);
+
+impl Staged {
+    fn take(&self) -> Vec<(Arc<dyn Work>, usize)> {
+        self.0.with(std::mem::take)
+    }
+
+    /// Cancels what is in it, which stays there. Whoever has the stage gives the places back.
+    pub(super) fn cancel(&self, engine: &Shared) {
+        let works: Vec<_> = self
+            .0
+            .with(|staged| staged.iter().map(|(work, _)| work.clone()).collect());
+        for work in works {
+            let _ = work.end_pending(Verdict::Cancelled, &engine.ledger);
+        }
+    }
 }
 
 per_thread! {
@@ -70,7 +92,7 @@ impl Stage {
     pub(super) fn new(engine: Arc<Shared>) -> Self {
         Stage {
             engine,
-            staged: Vec::new(),
+            staged: Arc::new(Staged(Lock::new(Vec::new()))),
             open: None,
         }
     }
@@ -86,26 +108,32 @@ impl Stage {
         header.count(0);
         if self.open.is_none() {
             self.open = Some(note_open(&self.engine));
+            self.engine.know_stage(&self.staged);
         }
-        self.staged.push((record.clone(), counted));
+        let work = record.clone();
+        self.staged.0.with(|staged| staged.push((work, counted)));
+        if self.engine.ledger.gate.cancels() {
+            // Whoever has shut it down may not have seen this one.
+            let _ = (&*record as &dyn Work).end_pending(Verdict::Cancelled, &self.engine.ledger);
+        }
         Ok(Ticket::of(record))
     }
 
     /// How many are in it.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.staged.len()
+        self.staged.0.with(|staged| staged.len())
     }
 
     /// Whether none is.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.staged.is_empty()
+        self.len() == 0
     }
 
     /// Submits them.
-    pub fn resolve(mut self) {
-        let staged = std::mem::take(&mut self.staged);
+    pub fn resolve(self) {
+        let staged = self.staged.take();
         let merges = self.engine.policy == Policy::Merge;
         let mut lanes = BTreeMap::new();
         for (work, counted) in staged {
@@ -139,7 +167,7 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        for (work, counted) in self.staged.drain(..) {
+        for (work, counted) in self.staged.take() {
             let _ = work.end_pending(Verdict::Cancelled, &self.engine.ledger);
             // Nobody else has seen it, so nobody else gives its place back.
             work.header().lane.give_back_at(counted);

@@ -16,9 +16,11 @@ use super::trace::Trace;
 use crate::cell::Entity;
 use crate::clock;
 use crate::sync::fault::{Fault, planted};
+use crate::sync::sleep;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::ptr;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant};
@@ -143,7 +145,7 @@ impl<O: 'static, F: 'static> Ticket<O, F> {
         }
     }
 
-    /// The operation and all that it is part of, the outermost last.
+    /// The operation and all that it is part of, the outermost last. Each has the id that its own engine has given it.
     #[must_use]
     pub fn chain(&self) -> Vec<OperationId> {
         match &self.0 {
@@ -157,6 +159,9 @@ impl<O: 'static, F: 'static> Ticket<O, F> {
 
     /// Ends the operation if it hasn't begun. Otherwise it is asked to end before its next attempt, and may succeed
     /// all the same. Whether it was ended by this.
+    ///
+    /// # Linearization
+    /// The exchange of its status, by which of all who want to begin or to end it one succeeds.
     pub fn cancel(&self) -> bool {
         self.work().is_some_and(|work| {
             let engine = engine_of(work);
@@ -172,7 +177,7 @@ impl<O: 'static, F: 'static> Ticket<O, F> {
         }
     }
 
-    /// Waits until it is done.
+    /// Waits until it is done. Blocking, on a thread; where the engine has no threads, this one serves meanwhile.
     ///
     /// Inside the closure of another operation, it is run by this thread, if it hasn't begun, or was put back after it
     /// had; and until it is done it is as important as the one that waits.
@@ -181,7 +186,7 @@ impl<O: 'static, F: 'static> Ticket<O, F> {
     /// How it ended, if it did not succeed. Inside the closure of another operation also
     /// [`SelfConflict`](OperationError::SelfConflict), if the two have a target in common, and
     /// [`MayDeadlock`](OperationError::MayDeadlock), if it runs elsewhere already, and isn't part of the one that
-    /// waits.
+    /// waits. Then it was not waited for, and goes on: it may still succeed.
     #[inline]
     pub fn wait(mut self) -> Result<O, OperationError<F>> {
         match &mut self.0 {
@@ -254,8 +259,11 @@ fn wait_for<O: 'static, F: 'static>(
         Around::Inside(waiting) => begin_inside(work, &waiting, deadline.is_some())?,
     }
     let Some(engine) = engine_of(work) else {
-        // With the engine all that it had taken has ended.
-        return Ok(true);
+        // It is being dropped, perhaps by this thread, and with it all that it had taken ends.
+        if current::is_serving() && deadline.is_none() && !work.is_done() {
+            return Err(OperationError::MayDeadlock);
+        }
+        return Ok(wait_for_the_end(work, deadline));
     };
     // Whoever runs it may give it up for a while, and then there may be nobody else who goes on with it.
     let is_inside = current::is_inside();
@@ -263,14 +271,37 @@ fn wait_for<O: 'static, F: 'static>(
     let listened: &(dyn Work + 'static) = &**work;
     let wait = |deadline| engine.wait(deadline, is_so, |waker| listened.listen(waker));
     // Whoever waits for it need not wait for its lane to find that it has waited too long.
-    let expires = engine.deadline_of(work.header().expires);
-    if let Some(expires) = expires
+    while let Some(expires) = engine.deadline_of(work.header().expires)
         && deadline.is_none_or(|deadline| expires < deadline)
-        && (wait(Some(expires)) || engine.expire_waiting(listened))
     {
-        return Ok(true);
+        if wait(Some(expires)) || engine.expire_waiting(listened) {
+            return Ok(true);
+        }
+        // The clock of the engine may be a little behind that of the system.
+        if !engine.ledger.clock.is_monotonic() || engine.ledger.now() >= work.header().expires {
+            break;
+        }
     }
     Ok(wait(deadline))
+}
+
+/// Waits for an operation whose engine is being dropped, by which all that it had taken ends. Whether it is done.
+#[cold]
+fn wait_for_the_end<O: 'static, F: 'static>(
+    work: &Arc<dyn Promise<O, F>>,
+    deadline: Option<Instant>,
+) -> bool {
+    let waker = sleep::waker();
+    let listened: &(dyn Work + 'static) = &**work;
+    loop {
+        listened.listen(&waker);
+        if work.is_done() {
+            return true;
+        }
+        if !sleep::park(deadline) && sleep::is_over(deadline) {
+            return work.is_done();
+        }
+    }
 }
 
 /// What comes before waiting inside the closure of another operation.
@@ -283,7 +314,7 @@ fn begin_inside<O: 'static, F: 'static>(
         return Ok(());
     };
     let erased = erased(work);
-    record::prioritize(&erased, waiting.priority(), false);
+    record::prioritize(&erased, waiting.priority());
     let may_wait = engine.run_instead(&erased) || has_deadline || is_part_of(&*erased, waiting);
     if may_wait || work.is_done() {
         Ok(())
@@ -310,23 +341,26 @@ fn is_part_of(work: &(dyn Work + 'static), waiting: &Context) -> bool {
         // What is run on its caller's thread has no record. Its parts are those that have no other parent.
         return true;
     };
+    // Not by their ids, which are those of an engine.
     work.chain()
-        .any(|work| work.header().id == waiting.header().id)
+        .any(|work| ptr::addr_eq(work.header(), waiting.header()))
 }
 
 /// Awaits the operation, on any runtime. After that it must not be polled again.
 ///
 /// Where the engine has no threads, a poll serves what is ready, and the task is woken when something else is.
-/// Inside the closure of another operation a poll runs it, if it hasn't begun.
+/// Inside the closure of another operation a poll runs it, if it hasn't begun; and is
+/// [`SelfConflict`](OperationError::SelfConflict), if the two have a target in common. If it runs elsewhere already a poll
+/// doesn't ask whether that one waits for the one that polls.
 impl<O: 'static, F: 'static> Future for Ticket<O, F> {
     type Output = Result<O, OperationError<F>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let is_pending = self.work().is_some_and(|work| !is_done_for(work, cx));
-        if is_pending {
-            return Poll::Pending;
+        match self.work().map(|work| is_done_for(work, cx)) {
+            Some(Ok(false)) => Poll::Pending,
+            Some(Err(error)) => Poll::Ready(Err(error)),
+            Some(Ok(true)) | None => Poll::Ready(self.take()),
         }
-        Poll::Ready(self.take())
     }
 }
 
@@ -334,30 +368,31 @@ impl<O: 'static, F: 'static> Future for Ticket<O, F> {
 fn is_done_for<O: 'static, F: 'static>(
     work: &Arc<dyn Promise<O, F>>,
     cx: &mut TaskContext<'_>,
-) -> bool {
+) -> Result<bool, OperationError<F>> {
     if work.is_done() {
-        return true;
+        return Ok(true);
     }
     let engine = engine_of(work);
     if let Some(engine) = &engine {
         match current::around(work.targets()) {
+            Around::Busy => return Err(OperationError::SelfConflict),
             Around::Inside(_) => _ = engine.run_instead(&erased(work)),
             // In a destructor, between two closures.
             Around::Nothing if current::is_serving() => {
                 _ = engine.run_instead(&erased(work));
             }
-            _ => engine.serve_without_threads(),
+            Around::Nothing => engine.serve_without_threads(),
         }
     }
     let listened: &dyn Work = &**work;
     listened.listen(cx.waker());
     if planted(Fault::AwaitWithoutSecondLook) {
-        return false;
+        return Ok(false);
     }
     if let Some(engine) = engine {
         engine.serve_for(&erased(work));
     }
-    work.is_done()
+    Ok(work.is_done())
 }
 
 impl<O, F> fmt::Debug for Ticket<O, F> {

@@ -154,6 +154,8 @@ pub enum Fault {
     IndexAfterwards,
     /// A tree is committed over whatever its nodes have become.
     BlindVersion,
+    /// What is part of an operation follows its priority as it was, though that has changed meanwhile.
+    FollowOnce,
     /// A reservation begins anew with each attempt of its holder.
     RenewReservation,
     /// Whoever clears a reservation clears whatever is there.
@@ -256,6 +258,7 @@ impl Fault {
         Fault::LookAtTheRemoved,
         Fault::IndexAfterwards,
         Fault::BlindVersion,
+        Fault::FollowOnce,
         Fault::RenewReservation,
         Fault::ClearAnyReservation,
         Fault::DeadlineIsGrace,
@@ -286,6 +289,7 @@ impl Fault {
     ];
     /// Those in the scheduler, which is not in every build either.
     pub const OF_SCHEDULER: &[Fault] = &[
+        Fault::FollowOnce,
         Fault::RenewReservation,
         Fault::ClearAnyReservation,
         Fault::DeadlineIsGrace,

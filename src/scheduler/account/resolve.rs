@@ -7,12 +7,14 @@
 use super::super::engine::Engine;
 use super::super::id::OperationId;
 use super::super::outcome::Reason;
+use super::super::record::Work;
 use super::super::status::State;
 use super::event::TargetId;
 use super::query::Operations;
 use super::registry::{Among, Found};
 use crate::cell::Entity;
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 /// Who has won, and who has lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,7 +67,8 @@ impl Engine {
         let operations = Operations::of(&self.shared).ok_or(NoRegistry)?;
         let rivals = Among::Rivals(TargetId::of(entity));
         let mut resolved = Resolved::default();
-        let mut pending = Vec::new();
+        let (mut pending, mut executing, mut losers) = (Vec::new(), Vec::new(), Vec::new());
+        let age_of = |work: &Arc<dyn Work>| (work.header().born, work.header().id);
         for found in operations.registry.select(rivals, |_| false) {
             let Found::Unfinished(work) = found else {
                 continue;
@@ -73,7 +76,7 @@ impl Engine {
             let status = work.status();
             match status.state() {
                 State::Pending => pending.push((status.priority(), work)),
-                State::Executing => resolved.executing.push(work.header().id),
+                State::Executing => executing.push(age_of(&work)),
                 _ => {}
             }
         }
@@ -91,14 +94,19 @@ impl Engine {
                 }
                 let lost = work.rejection(Reason::Lost { winner, priority });
                 if work.end_pending(lost, &self.shared.ledger) {
-                    resolved.lost.push(id);
+                    losers.push(age_of(work));
                 } else if !work.status().state().is_final() {
-                    resolved.executing.push(id);
+                    executing.push(age_of(work));
                 }
             }
         }
-        resolved.executing.sort_unstable();
-        resolved.lost.sort_unstable();
+        for (aged, ids) in [
+            (&mut executing, &mut resolved.executing),
+            (&mut losers, &mut resolved.lost),
+        ] {
+            aged.sort_unstable();
+            ids.extend(aged.iter().map(|(_, id)| *id));
+        }
         Ok(resolved)
     }
 }
