@@ -120,7 +120,9 @@ const FOLDERS: &[&str] = &["src", "tests", "loom-tests", "benches", "examples"];
 #[test]
 fn the_comparison_shows_the_results_that_are_kept() {
     let kept = [
-        include_str!("../benches/results/2026-11-25-amd-epyc.md"),
+        include_str!(
+            "../benches/results/2026-11-27-amd-epyc-reads-commit-contention-entities-garbage-memory-waiting.md"
+        ),
         include_str!("../benches/results/2026-11-27-amd-epyc-transactions.md"),
         include_str!("../benches/results/2026-11-27-amd-epyc-store-tree.md"),
         include_str!("../benches/results/2026-11-27-amd-epyc-scheduler-fairness.md"),
