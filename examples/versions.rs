@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo run --release --example versions --features store
-//! cargo run --release --example versions --features store -- --sections 1000 --edits 100 --dot | dot -Tsvg > tree.svg
+//! cargo run --release --example versions --features store -- --sections 1000 --dot | dot -Tsvg > tree.svg
 //! ```
 //! Everything that is said is asserted before. (A wrong argument is exit code 2.)
 #![forbid(unsafe_code)]
@@ -241,8 +241,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let root = document(&forest, arguments.sections);
         forest.promote(&root)?;
         let tree = forest.tree(&root)?;
-        print!("{}", tree.dot(|part: &Part| part.title().to_owned()));
-        return Ok(());
+        let dot = tree.dot(|part: &Part| part.title().to_owned());
+        return Ok(write!(io::stdout().lock(), "{dot}")?);
     }
     run(&arguments, &mut io::stdout().lock())
 }

@@ -77,8 +77,8 @@
 //! * [Design](guide::design): why it is built like this, what was measured, what was rejected.
 //!
 //! # Features
-//! * `serde`: `Serialize` for [`Stamp`], [`Snapshot`] and [`Entity`], `Deserialize` for [`Stamp`] and
-//!   [`Entity`].
+//! * `serde`: `Serialize` for [`Stamp`], [`Snapshot`] and [`Entity`], and for the ids, versions, trees, differences and lineages of
+//!   stores, and the metrics of engines; `Deserialize` for what can be made of it: [`Stamp`], [`Entity`], ids.
 //! * `store`: `Store`, entities by id; `Forest`, trees of them.
 //! * `rayon`: `Store::par_update`, and `Forest::tree` looks at large trees on all processors. With it comes `store`.
 //! * `scheduler`: `Engine`, operations with classes and priorities.
@@ -124,9 +124,9 @@ pub use scheduler::TokioSleep;
 #[cfg(feature = "scheduler")]
 #[cfg_attr(docsrs, doc(cfg(feature = "scheduler")))]
 pub use scheduler::{
-    About, Body, ChainError, Class, ClassError, ClassPolicy, CleanUpError, Cleaned, Context,
-    Counts, DelayError, DryRun, Engine, EngineBuilder, Event, EventKind, EventKinds, Events,
-    Failure, Finding, HandlerPriority, Health, HealthState, Hierarchy, HierarchyError,
+    About, Body, ChainError, Class, ClassError, ClassPolicy, CleanUpError, Cleaned, Complaint,
+    Context, Counts, DelayError, DryRun, Engine, EngineBuilder, Event, EventKind, EventKinds,
+    Events, Failure, Finding, HandlerPriority, Health, HealthState, Hierarchy, HierarchyError,
     IllegalTransition, KindMetrics, Listener, Measured, Metrics, Next, NoRegistry, NotTaken,
     Operation, OperationError, OperationId, Operations, Panic, Policies, Policy, PolicyError,
     Priority, PriorityError, Protection, Query, Reason, Rejection, Resolved, RetryPolicy, ShutDown,

@@ -433,10 +433,7 @@ fn a_first_value_that_is_invalid_is_given_back() {
                 error: Negative(-1)
             }
         );
-        assert_eq!(
-            invalid.to_string(),
-            "the first value is invalid: -1 is negative"
-        );
+        assert_eq!(invalid.to_string(), "the value is invalid: -1 is negative");
         assert_eq!(
             format!("{invalid:?}"),
             "Invalid { error: Negative(-1), .. }"

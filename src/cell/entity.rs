@@ -511,7 +511,7 @@ impl<T, E> fmt::Debug for Builder<T, E> {
     }
 }
 
-/// A first value that the entity's own validator refuses.
+/// A value that the entity's own validator refuses: a first one, or one that a transaction writes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Invalid<T, E> {
     /// The value.
@@ -531,7 +531,7 @@ impl<T, E: fmt::Debug> fmt::Debug for Invalid<T, E> {
 
 impl<T, E: fmt::Display> fmt::Display for Invalid<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the first value is invalid: {}", self.error)
+        write!(f, "the value is invalid: {}", self.error)
     }
 }
 

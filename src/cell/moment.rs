@@ -30,8 +30,8 @@ const LOOKS: u32 = if cfg!(any(snapcell_model, snapcell_shuttle)) {
 
 /// The snapshots of several entities at one instant.
 ///
-/// `entities` is a tuple of two to twelve references, whose values may be of different types, or a slice
-/// of entities, or of references to them. The same entity may come twice.
+/// `entities` is a tuple of two to twelve references, whose values may be of different types, or a reference to a slice, a
+/// vector or an array of entities, or of references to them. The same entity may come twice.
 ///
 /// # Linearization
 /// The fence between the looks that agree. If they never do, the exchange on the verdict of a transaction
@@ -55,7 +55,7 @@ const LOOKS: u32 = if cfg!(any(snapcell_model, snapcell_shuttle)) {
 /// assert_eq!((**name, **age), ("ann", 7));
 ///
 /// let balances = [Entity::new(1), Entity::new(2)];
-/// assert_eq!(snapshot_of(&balances[..]).iter().map(|b| **b).sum::<i32>(), 3);
+/// assert_eq!(snapshot_of(&balances).iter().map(|b| **b).sum::<i32>(), 3);
 /// ```
 pub fn snapshot_of<E: Entities>(entities: E) -> Moment<E::Snapshots> {
     moment_of(&entities)
@@ -181,7 +181,8 @@ impl<S: fmt::Debug> fmt::Debug for Moment<S> {
     }
 }
 
-/// Entities that [`snapshot_of`] can look at together: tuples of references, and slices.
+/// Entities that [`snapshot_of`] can look at together: tuples of references; and slices, vectors and arrays, of entities or of
+/// references to them.
 pub trait Entities: sealed::Entities {}
 
 impl<E: sealed::Entities> Entities for E {}
@@ -303,8 +304,8 @@ tuples! {
 }
 
 macro_rules! slices {
-    ($($item:ty),*) => {$(
-        impl<T: Send + Sync + 'static, E: 'static> sealed::Entities for &[$item] {
+    ($([$($length:tt)*] $slice:ty),*) => {$(
+        impl<T: Send + Sync + 'static, E: 'static, $($length)*> sealed::Entities for $slice {
             type Snapshots = Vec<Snapshot<T>>;
 
             #[expect(private_interfaces, reason = "nobody else can name this trait")]
@@ -345,4 +346,11 @@ macro_rules! slices {
     )*};
 }
 
-slices!(Entity<T, E>, &Entity<T, E>);
+slices!(
+    [] &[Entity<T, E>],
+    [] &[&Entity<T, E>],
+    [] &Vec<Entity<T, E>>,
+    [] &Vec<&Entity<T, E>>,
+    [const N: usize] &[Entity<T, E>; N],
+    [const N: usize] &[&Entity<T, E>; N]
+);

@@ -38,9 +38,9 @@ mod project;
 mod proxy;
 pub(crate) mod reclaim;
 pub(crate) mod retired;
+mod shelf;
 mod slots;
 mod verdict;
-mod shelf;
 mod waits;
 mod word;
 

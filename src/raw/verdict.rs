@@ -78,6 +78,12 @@ pub(super) struct Entry {
     pub(super) kind: &'static Kind,
 }
 
+#[cfg(not(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle)))]
+const _: () = assert!(
+    size_of::<Verdict>() == 2 * size_of::<usize>() && size_of::<Entry>() == 48 + size_of::<usize>(),
+    "what the guarantees say that a transaction takes"
+);
+
 /// What an entry replaces, and by what.
 ///
 /// | bits  | 63                 | 62 … 0                                            |

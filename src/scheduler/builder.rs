@@ -54,9 +54,10 @@ impl EngineBuilder {
     /// How many threads serve lanes, and prepare. They are started when they are needed for the first time.
     ///
     /// As many lanes make progress at once, and as many operations are prepared; so where closures wait, for
-    /// a disk or another machine, it should be more than there are processors. 0: none; then whoever waits for a
-    /// ticket serves, or polls it, and [`Engine::serve`]; and there is a thread only that wakes a task when what has lost
-    /// comes back. Default: one for each processor.
+    /// a disk or another machine, it should be more than there are processors. Default: one for each processor.
+    ///
+    /// 0: no threads. Then the work is done by whoever calls [`Engine::serve`], or waits for a ticket, or polls one. One
+    /// thread, which runs nothing, wakes tasks whose retry is due.
     pub fn workers(mut self, workers: usize) -> Self {
         self.0.workers = workers;
         self

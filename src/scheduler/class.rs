@@ -397,8 +397,8 @@ impl Policies {
         self.interval
     }
 
-    /// Says what a step of priority is worth in time. Below priority 10, an operation is overtaken only by one that
-    /// is fewer intervals younger than it is steps more urgent. Zero means first come, first served.
+    /// Says what a step of priority is worth in time. Below priority 10, one that came later goes first only if it is
+    /// some steps more important, and came less than so many intervals later. Zero means first come, first served.
     /// Default: 10 ms.
     pub fn set_interval(&mut self, interval: Duration) -> &mut Self {
         self.interval = interval;

@@ -120,6 +120,13 @@ impl Engine {
     /// Submits an operation: it is run by a thread of the engine, when it is its turn; or here, if it is
     /// [short](Operation::short) and nothing waits.
     ///
+    /// # Linearization
+    /// The exchange that puts it into the lane of its target: of two for one target, as important as each other, the one that
+    /// was put in first goes first. Of a short one that is done at once, that of its commit.
+    /// # Progress
+    /// It waits for no operation, but for short locks where a class, a lane or a thread is used for the first time.
+    /// # Complexity
+    /// One allocation, one exchange, and a job of the pool for a lane that was idle.
     /// # Errors
     /// [`SubmitError`](crate::SubmitError) gives the operation back: the queue of its target is full, the engine is shut down, or the
     /// class doesn't allow the priority.
@@ -138,6 +145,10 @@ impl Engine {
     /// What has [reserved](crate::RetryPolicy::reserving_after) the target, and is more important, is given the time
     /// that it has reserved, once.
     ///
+    /// # Linearization
+    /// That of the commit of its kind: see [`Entity::update`] and [`transaction`](crate::transaction()).
+    /// # Progress
+    /// As that commit, but for the delays between attempts, which its policy wants, and the time that is reserved.
     /// # Errors
     /// How it ended, if it did not succeed.
     pub fn run<B: Body>(
@@ -416,13 +427,11 @@ impl fmt::Debug for Engine {
 }
 
 /// What becomes of the operations that wait when an engine is shut down.
-///
-/// What was added to a [`Stage`] is under way until the stage is resolved or dropped, and is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShutDown {
-    /// They are run.
+    /// They are run. What was added to a [`Stage`] is under way until the stage is resolved or dropped, and is waited for.
     Finish,
-    /// They are cancelled.
+    /// They are cancelled, and what was added to a [`Stage`] as well.
     Cancel,
 }
 

@@ -76,7 +76,7 @@ pub use account::{
     Metrics, NoRegistry, Operations, Query, Resolved, Spread, Statistics, Stuck, StuckOperation,
     Subscription, TargetId, TargetMetrics, Thresholds, What,
 };
-pub use body::{Body, Targets};
+pub use body::{Body, Complaint, Targets};
 pub use builder::EngineBuilder;
 pub use class::{Class, ClassError, ClassPolicy, Policies, PolicyError};
 pub use current::Context;
