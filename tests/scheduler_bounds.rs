@@ -370,15 +370,9 @@ fn a_destructor_that_waits_while_its_engine_is_dropped_is_told_so() {
 
 #[test]
 fn what_is_resolved_is_told_of_in_the_order_of_its_age() {
-    let clock = ManualClock::new();
-    let engine = Engine::builder()
-        .workers(0)
-        .registry(1_000)
-        .clock(Clock::manual(&clock))
-        .build();
+    let engine = Engine::builder().workers(0).registry(1_000).build();
     let entity = Entity::new(0_u64);
     let submit = || {
-        clock.advance(MILLISECOND);
         let low = Operation::update(&entity, |n| n + 1).class(Class::LOW);
         engine.submit(low).unwrap()
     };
