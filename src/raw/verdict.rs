@@ -80,7 +80,8 @@ pub(super) struct Entry {
 
 #[cfg(not(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle)))]
 const _: () = assert!(
-    size_of::<Verdict>() == 2 * size_of::<usize>() && size_of::<Entry>() == 48 + size_of::<usize>(),
+    size_of::<Verdict>() == 2 * size_of::<usize>()
+        && size_of::<Entry>() == 6 * size_of::<usize>() + 8,
     "what the guarantees say that a transaction takes"
 );
 
