@@ -620,6 +620,23 @@ fn what_is_adopted_may_be_edited_as_well_in_whatever_order() {
         edit.adopt(&other).set(id(5), with_child.clone());
     });
 
+    // What was adopted before is no value of this edit: the later one counts, with what it was made of.
+    let (forest, tree) = rooted(&[(1, &[]), (4, &[])]);
+    forest.promote(&id(4)).unwrap();
+    let stale = forest
+        .tree(&id(4))
+        .unwrap()
+        .with(id(4), with_child.clone())
+        .unwrap();
+    forest.update(&id(4), |node| node.with_data(9)).unwrap();
+    let mut edit = tree.edit();
+    edit.adopt(&stale)
+        .adopt(&forest.tree(&id(4)).unwrap())
+        .set(id(1), Node::of([id(4)]));
+    let edited = edit.finish().unwrap();
+    committed(forest.version(&edited));
+    assert_eq!(forest.get(&id(4)).unwrap().data, 9);
+
     // By an edit of what was edited.
     let (forest, tree) = rooted(&[(1, &[]), (4, &[])]);
     forest.promote(&id(4)).unwrap();
@@ -628,6 +645,8 @@ fn what_is_adopted_may_be_edited_as_well_in_whatever_order() {
         .set(id(1), Node::of([id(4)]));
     let adopted = edit.finish().unwrap();
     let edited = adopted.with(id(4), with_child).unwrap();
+    assert!(adopted.stamp(&id(4)).is_some());
+    assert_eq!(edited.stamp(&id(4)), None, "it isn't what is in the store");
     let after = committed(forest.version(&edited));
     assert_eq!(forest.get(&id(4)).unwrap().data, 7);
     assert_eq!(after.stamp(&id(4)).unwrap().version(), 1);

@@ -48,12 +48,17 @@ use std::sync::Arc;
 pub struct Edit<'t, T> {
     tree: &'t Tree<T>,
     given: HashMap<EntityId, Value<T>, Hashing>,
+    /// Of those, the ones that were set here, and not adopted as they are elsewhere.
+    set: HashSet<EntityId, Hashing>,
 }
 
 impl<'t, T> Edit<'t, T> {
     pub(super) fn new(tree: &'t Tree<T>) -> Self {
-        let given = HashMap::default();
-        Edit { tree, given }
+        Edit {
+            tree,
+            given: HashMap::default(),
+            set: HashSet::default(),
+        }
     }
 
     /// Gives a value to a node, whether it is in the tree or to be new in it.
@@ -64,6 +69,7 @@ impl<'t, T> Edit<'t, T> {
             None => Value::Given { value, stamp: None },
         };
         self.given.insert(id, value);
+        self.set.insert(id);
         self
     }
 
@@ -92,13 +98,14 @@ impl<'t, T> Edit<'t, T> {
     pub fn adopt(&mut self, other: &Tree<T>) -> &mut Self {
         let mut rest = vec![&other.shape.root];
         while let Some(branch) = rest.pop() {
-            let base = other.base.as_ref().and_then(|base| base.branch(&branch.id));
-            let theirs = match (base, branch.value.edited()) {
-                (Some(base), Some(value)) => base.value.changed_to(Arc::clone(value)),
-                _ => branch.value.clone(),
-            };
-            let mine = self.given.get(&branch.id).and_then(Value::edited);
-            let value = match mine {
+            let edited = branch.value.edited().and_then(|value| {
+                let base = other.base.as_ref()?.branch(&branch.id)?;
+                Some(base.value.changed_to(Arc::clone(value)))
+            });
+            let theirs = edited.unwrap_or_else(|| branch.value.clone());
+            let mine = self.given.get(&branch.id);
+            let mine = mine.filter(|_| self.set.contains(&branch.id));
+            let value = match mine.and_then(Value::edited) {
                 Some(value) => theirs.changed_to(Arc::clone(value)),
                 None => theirs,
             };

@@ -67,7 +67,7 @@ impl<T> Value<T> {
         match self {
             Value::Stored(version) => Some(version.stamp()),
             Value::Given { stamp, .. } => *stamp,
-            Value::Changed { was, .. } => was.stamp(),
+            Value::Changed { .. } => None,
         }
     }
 
