@@ -283,6 +283,43 @@ fn who_steps_back_in_a_lane_makes_way_for_what_is_more_important() {
 }
 
 #[test]
+fn who_steps_back_makes_no_way_for_what_would_not_be_served_before_it() {
+    let clock = ManualClock::new();
+    let engine = Engine::builder()
+        .workers(0)
+        .clock(Clock::manual(&clock))
+        .build();
+    let entity = Entity::new(0_u64);
+    let ((runs, is_running), (go_on, goes_on)) = (channel(), channel::<()>());
+    let goes_on = Mutex::new(goes_on);
+    let reserves = calling(&entity, move || {
+        runs.send(()).unwrap();
+        goes_on.lock().unwrap().recv().unwrap();
+    });
+    let at_once = RetryPolicy::exponential(Duration::ZERO, 1.0).reserving_after(0);
+    let reserves = reserves.retrying(at_once).priority(Priority::CRITICAL);
+    let increment = || Operation::update(&entity, |n| n + 1);
+    // It is so much older that it goes first, though it is less important.
+    let old = engine.submit(increment().priority(Priority::LOW)).unwrap();
+    clock.advance(Duration::from_secs(1));
+    let young = engine.submit(increment().priority(Priority::HIGH)).unwrap();
+    thread::scope(|s| {
+        let reserving = s.spawn(|| engine.run(&reserves).map(drop));
+        is_running.recv().unwrap();
+        // By the clock, which stands still, it spends all of its budget.
+        engine.serve();
+        assert_eq!((*old.wait().unwrap(), *young.wait().unwrap()), (1, 2));
+        go_on.send(()).unwrap();
+        reserving.join().unwrap().unwrap();
+    });
+    let kinds = engine.metrics().kinds;
+    let sum = |of: fn(&snapcell::KindMetrics) -> u64| kinds.iter().map(of).sum::<u64>();
+    assert_eq!(sum(|kind| kind.preemptions), 0);
+    assert_eq!(sum(|kind| kind.steps_back), 2, "each of the two, once");
+    conserved(&engine);
+}
+
+#[test]
 fn who_has_won_its_round_does_not_play_again_when_it_comes_back() {
     let clock = ManualClock::new();
     let engine = Engine::builder()

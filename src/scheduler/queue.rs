@@ -139,6 +139,26 @@ impl Queue {
         self.take(index)
     }
 
+    /// How important the one is that would be picked before one of this priority and age, if there is one.
+    pub(super) fn before(
+        &self,
+        interval: u64,
+        priority: Priority,
+        age: (u64, u64),
+    ) -> Option<Priority> {
+        let rank = |index: usize, (born, id): (u64, u64)| {
+            let advance = i128::from(interval) * (index as i128 + 1);
+            (index != ROWS - 1, i128::from(born) - advance, born, id)
+        };
+        let heads = self.rows.iter().enumerate();
+        let heads = heads.filter_map(|(index, row)| Some((index, row.front()?)));
+        let first = heads
+            .map(|(index, entry)| (rank(index, (entry.born, entry.id)), index))
+            .min()?;
+        let is_before = first.0 < rank(row(priority), age);
+        is_before.then(|| Priority::new(first.1 as u8 + 1).expect("a row for each"))
+    }
+
     /// The row whose head comes first.
     fn least<K: Ord>(&self, key: impl Fn(&Entry, usize) -> K) -> usize {
         let heads = self.rows.iter().enumerate();

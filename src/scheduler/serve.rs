@@ -31,6 +31,11 @@ const SHORT: Duration = Duration::from_micros(50);
 /// How many operations are published by one commit at most.
 const FOLD: usize = 256;
 
+/// How important the most important one is that waits in a lane, if it is more so than that.
+fn higher(held: &mut Held<'_>, priority: Priority) -> Option<Priority> {
+    held.state().best().filter(|best| *best > priority)
+}
+
 /// Whether an operation that has this status stays away from its lane: then it comes back by itself, and any entry
 /// of it is from before, or of a change of its priority.
 fn is_away(work: &dyn Work, status: Status) -> bool {
@@ -288,15 +293,13 @@ impl Shared {
         {
             return self.run_folded(lane, held, work, fold, interval);
         }
-        let higher = |held: &mut Held<'_>, priority: Priority| {
-            held.state().best().filter(|best| *best > priority)
-        };
         let mut claim = Claiming::of(lane, &self.ledger, work.header());
         loop {
             // Nobody else is in the lane, but somebody may be beside it.
             let status = work.status();
             let reserves = work.header().reserves(status.retries());
-            if claim.respect(self, || work.header().id, status.priority(), reserves) {
+            let may_go = claim.respect(self, || work.header().id, status.priority(), reserves);
+            if may_go {
                 if self.attempt(&work) {
                     return;
                 }
@@ -314,9 +317,16 @@ impl Shared {
             }
             let news = held.take();
             self.admit(lane, held, news);
-            // Who is more important goes first.
+            // Who is more important goes first; before who has not even tried, only who would have been picked before.
             let priority = work.status().priority();
-            if let Some(by) = higher(held, priority)
+            let by = match may_go {
+                true => higher(held, priority),
+                false => {
+                    let age = (work.header().born, work.header().id.get());
+                    held.state().before(interval, priority, age)
+                }
+            };
+            if let Some(by) = by
                 && let Ok(status) = self.make_way(&work, by)
             {
                 drop(claim);
@@ -450,7 +460,7 @@ impl Shared {
         };
         let leader = group[0].clone();
         let mut claim = Claiming::of(lane, &self.ledger, leader.header());
-        let (mut alone, mut has_lost) = (None, false);
+        let mut alone = None;
         while group.len() < FOLD
             && let Some((work, level)) = held.state().pick(order)
         {
@@ -463,16 +473,23 @@ impl Shared {
             }
             group.push(work);
         }
+        let mut has_lost = group.iter().any(|work| work.status().retries() > 0);
         loop {
             // All of them stay away for others as the first one would, and reserve the target if one of them does; the
-            // first one, for their first attempt, as all begin alike.
+            // first one, for their first attempt, as all begin alike then.
             let status = group[0].status();
             let asked = if has_lost { &group[..] } else { &group[..1] };
             let reserves = asked
                 .iter()
                 .any(|work| work.header().reserves(work.status().retries()));
-            // What is more important than all of them is served next, so they don't have it wait.
-            let _ = claim.respect(self, || group[0].header().id, status.priority(), reserves);
+            while !claim.respect(self, || group[0].header().id, status.priority(), reserves) {
+                let news = held.take();
+                self.admit(lane, held, news);
+                // It is served next, so they don't have it wait.
+                if higher(held, status.priority()).is_some() {
+                    break;
+                }
+            }
             fold.begin();
             let mut steps = Vec::with_capacity(group.len());
             for work in &group {
@@ -509,8 +526,9 @@ impl Shared {
                     let mut next = next.into_iter();
                     group.retain(|work| match next.next() {
                         Some(next) if next.is_over() => self.try_again(work, next),
-                        Some(_) if away >= SHORT => {
-                            self.put_aside(work.clone(), away);
+                        // Each for as long as its own policy says, which knows its patience.
+                        Some(next) if away >= SHORT => {
+                            self.put_aside(work.clone(), next.delay().max(SHORT));
                             false
                         }
                         Some(_) => self.try_again(work, waits.take().unwrap_or(Next::Now)),

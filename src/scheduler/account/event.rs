@@ -16,8 +16,10 @@ use std::time::Duration;
 /// Those of one operation come in this order; its [`id`](About::id) is the same in all of them.
 ///
 /// ```text
-/// Started ─▶ ( Conflict ─▶ [ Retry ─▶ [ Preempted ] ] )* ─▶ Completed | Failed | Rejected | Cancelled
+/// Started ─▶ ( Conflict ─▶ [ Retry ─▶ [ Preempted ] ] | Preempted )* ─▶ Completed | Failed | Rejected | Cancelled
 /// ```
+/// It is `Preempted` without a conflict where it has stepped back for what is reserved.
+///
 /// What ends before it has begun has no `Started`. The first phase of an operation in two is no beginning; if that
 /// fails, both are told afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -56,7 +56,7 @@ pub struct KindMetrics {
     pub first_tries: u64,
     /// How many ended after so many attempts: none, one, and so on. The last one, if there are 33, stands for 32 and more.
     pub attempts: Vec<u64>,
-    /// How often one made way for a more important one, after a lost attempt.
+    /// How often one made way for a more important one, after a lost attempt, or while it stepped back for what is reserved.
     pub preemptions: u64,
     /// How often one has reserved its target.
     pub reservations: u64,
