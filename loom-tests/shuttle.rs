@@ -401,6 +401,7 @@ mod scheduler {
         RetryPolicy, ShutDown, Snapshot, Ticket,
     };
     use std::convert::Infallible;
+    use std::sync::atomic::AtomicU32;
     use std::sync::atomic::Ordering::SeqCst;
     use std::sync::{Arc, Mutex};
 
@@ -423,6 +424,11 @@ mod scheduler {
     /// One of so many, by chance.
     fn any(of: usize) -> usize {
         shuttle::rand::thread_rng().gen_range(0..of)
+    }
+
+    /// How many threads there are, where as many as there may be take very long: all of them in one schedule of 64.
+    fn now_and_then_all(few: u64) -> u64 {
+        if any(64) == 0 { WORKERS } else { few }
     }
 
     /// What the engine says of itself when everything has ended, and what its entities say.
@@ -609,7 +615,7 @@ mod scheduler {
             let engine = builder().build();
             let entity = entity(ledger);
             let log = Arc::new(Log::default());
-            on_threads(8, {
+            on_threads(now_and_then_all(8), {
                 let (engine, entity, log) = (engine.clone(), entity.clone(), Arc::clone(&log));
                 let ledger = Arc::clone(ledger);
                 move |thread| {
@@ -663,10 +669,11 @@ mod scheduler {
     #[test]
     fn waiting_for_a_part_never_deadlocks() {
         explore(|ledger| {
-            let servers = [1, 6][any(2)];
+            let workers = now_and_then_all(6);
+            let servers = [1, workers][any(2)];
             let engine = builder().build();
             let entities: Arc<[_; 3]> = Arc::new([(); 3].map(|()| entity(ledger)));
-            let tickets = on_threads(6, {
+            let tickets = on_threads(workers, {
                 let (engine, entities) = (engine.clone(), Arc::clone(&entities));
                 let ledger = Arc::clone(ledger);
                 move |thread| {
@@ -688,6 +695,87 @@ mod scheduler {
                 (counts.committed, 0)
             );
             assert!(engine.is_clean());
+        });
+    }
+
+    /// One, two that are part of it, and one that is part of one of these get other priorities all at once.
+    #[test]
+    fn a_part_is_as_important_as_the_whole() {
+        explore(|ledger| {
+            let engine = builder().build();
+            let entities: Vec<_> = (0..4).map(|_| entity(ledger)).collect();
+            let mut tickets: Vec<Taken> = Vec::new();
+            for (entity, whole) in entities.iter().zip([None, Some(0), Some(0), Some(1)]) {
+                let ledger = Arc::clone(ledger);
+                let add_one = move |value: &Value| Value::new(value.number + 1, &ledger);
+                let operation = at_once(Operation::update(entity, add_one));
+                let operation = match whole {
+                    Some(whole) => operation.within(&tickets[whole].context()),
+                    None => operation,
+                };
+                tickets.push(engine.submit(operation).expect("there is room"));
+            }
+            let tickets = Arc::new(tickets);
+            on_threads(8, {
+                let (tickets, ledger) = (Arc::clone(&tickets), Arc::clone(ledger));
+                move |_| {
+                    let (ticket, priority) = (&tickets[any(4)], any_priority());
+                    ticket.set_priority(priority);
+                    let is_another = ticket.status().priority() != priority;
+                    ledger.retried.fetch_add(usize::from(is_another), SeqCst);
+                }
+            });
+            let priorities: Vec<_> = tickets
+                .iter()
+                .map(|ticket| ticket.status().priority())
+                .collect();
+            for (part, whole) in [(1, 0), (2, 0), (3, 1)] {
+                assert!(priorities[part] >= priorities[whole], "{priorities:?}");
+            }
+            engine.serve();
+            for ticket in Arc::into_inner(tickets).expect("the others have ended") {
+                ticket.wait().expect("nobody is in the way");
+            }
+            check(&engine, &entities);
+        });
+    }
+
+    #[test]
+    fn nobody_loses_more_often_than_its_budget_allows() {
+        const RETRIES: u32 = 1;
+        explore(|ledger| {
+            let engine = builder().build();
+            let entity = entity(ledger);
+            on_threads(now_and_then_all(8), {
+                let (engine, entity) = (engine.clone(), entity.clone());
+                let ledger = Arc::clone(ledger);
+                move |thread| {
+                    let runs = Arc::new(AtomicU32::new(0));
+                    let add_one = {
+                        let (runs, ledger) = (Arc::clone(&runs), Arc::clone(&ledger));
+                        move |value: &Value| {
+                            runs.fetch_add(1, SeqCst);
+                            shuttle::thread::yield_now();
+                            Value::new(value.number + 1, &ledger)
+                        }
+                    };
+                    let operation = at_once(Operation::update(&entity, add_one)).retries(RETRIES);
+                    let result = match thread % 2 {
+                        0 => engine.run(&operation),
+                        _ => engine.submit(operation).expect("there is room").wait(),
+                    };
+                    let runs = runs.load(SeqCst);
+                    match result {
+                        Ok(_) => assert!((1..=RETRIES + 1).contains(&runs), "{runs}"),
+                        Err(OperationError::Rejected(why)) => {
+                            assert_eq!((why.attempts, runs), (RETRIES + 1, RETRIES + 1));
+                        }
+                        Err(error) => panic!("{error}"),
+                    }
+                    ledger.retried.fetch_add(runs as usize - 1, SeqCst);
+                }
+            });
+            check(&engine, &[entity]);
         });
     }
 
