@@ -713,8 +713,14 @@ fn of_equals_the_earliest_wins_wherever_they_come_from() {
         let earliest = tickets.iter().find(|(born, _)| *born == 0).unwrap();
         let resolved = engine.resolve(&value).unwrap();
         assert_eq!(resolved.winner, Some(earliest.1.id()), "{order:?}");
-        assert_eq!(resolved.lost.len(), 3);
-        assert!(resolved.lost.is_sorted());
+        let id_of = |born: u32| {
+            tickets
+                .iter()
+                .find(|ticket| ticket.0 == born)
+                .map(|ticket| ticket.1.id())
+        };
+        let others = [1, 2, 3].map(|born| id_of(born).unwrap());
+        assert_eq!(resolved.lost, others, "the earliest first");
     }
     let (engine, _) = engine(100_000);
     let value = Entity::new(0);
