@@ -19,6 +19,7 @@
 //! | `lane` | what waits for one entity, and how much that is |
 //! | `ready` | which lanes are to be served, the important ones first |
 //! | `serve` | how that is done |
+//! | `fold` | how several are published by one commit |
 //! | `run` | how an operation is run beside its lane |
 //! | `short` | how whoever submits one that is short runs it |
 //! | `timer` | who stays away before it is tried again |
@@ -41,6 +42,7 @@ mod claiming;
 mod class;
 mod current;
 mod engine;
+mod fold;
 mod gate;
 mod header;
 mod hierarchy;

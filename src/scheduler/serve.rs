@@ -8,7 +8,6 @@
 
 use super::account::event::{EventKind, What};
 use super::account::tally::Incident;
-use super::body::{self, Published, Step};
 use super::claiming::{Claiming, pause};
 use super::lane::Lane;
 use super::outcome::Reason;
@@ -19,20 +18,17 @@ use super::record::{Verdict, Work};
 use super::retry::{Next, Situation};
 use super::shared::Shared;
 use super::status::{IllegalTransition, State, Status};
-use crate::raw::{Baton, HeldLane, quietly};
+use crate::raw::{Baton, HeldLane};
 use std::sync::Arc;
 use std::time::Duration;
 
-type Held<'l> = HeldLane<'l, dyn Work, Queue>;
+pub(super) type Held<'l> = HeldLane<'l, dyn Work, Queue>;
 
 /// For less than this nobody leaves the lane.
-const SHORT: Duration = Duration::from_micros(50);
-
-/// How many operations are published by one commit at most.
-const FOLD: usize = 256;
+pub(super) const SHORT: Duration = Duration::from_micros(50);
 
 /// How important the most important one is that waits in a lane, if it is more so than that.
-fn higher(held: &mut Held<'_>, priority: Priority) -> Option<Priority> {
+pub(super) fn higher(held: &mut Held<'_>, priority: Priority) -> Option<Priority> {
     held.state().best().filter(|best| *best > priority)
 }
 
@@ -129,7 +125,7 @@ impl Shared {
     }
 
     /// Puts what is new in its place.
-    fn admit(&self, lane: &Lane, held: &mut Held<'_>, mut news: Vec<Arc<dyn Work>>) {
+    pub(super) fn admit(&self, lane: &Lane, held: &mut Held<'_>, mut news: Vec<Arc<dyn Work>>) {
         // Nobody wins where all are cancelled.
         if self.policy == Policy::WinnerTakesAll && news.len() > 1 && !self.ledger.gate.cancels() {
             self.play(lane, &mut news);
@@ -227,7 +223,7 @@ impl Shared {
     }
 
     /// Claims an operation that was picked at this level, if its entry counts.
-    fn claim(
+    pub(super) fn claim(
         &self,
         lane: &Lane,
         held: &mut Held<'_>,
@@ -355,7 +351,7 @@ impl Shared {
     }
 
     /// Has an operation that was claimed come back after so long.
-    fn put_aside(self: &Arc<Self>, work: Arc<dyn Work>, long: Duration) {
+    pub(super) fn put_aside(self: &Arc<Self>, work: Arc<dyn Work>, long: Duration) {
         let budget = work.header().budget;
         // Nobody else changes how often it was tried.
         if work.status().retries() < budget {
@@ -386,7 +382,7 @@ impl Shared {
     }
 
     /// What its policy says after an attempt was lost.
-    fn next(&self, work: &Arc<dyn Work>, contention: usize) -> Next {
+    pub(super) fn next(&self, work: &Arc<dyn Work>, contention: usize) -> Next {
         let header = work.header();
         let status = work.status();
         header.retry.next(Situation {
@@ -400,7 +396,7 @@ impl Shared {
     }
 
     /// Has an operation wait as long as it has to before it is attempted again. `false`: it won't be.
-    fn try_again(&self, work: &Arc<dyn Work>, next: Next) -> bool {
+    pub(super) fn try_again(&self, work: &Arc<dyn Work>, next: Next) -> bool {
         let header = work.header();
         let end = match next {
             Next::Exhausted => Some(Reason::Exhausted {
@@ -442,115 +438,6 @@ impl Shared {
             };
             (about, what)
         });
-    }
-
-    /// Runs several operations on one copy of the value, and publishes that by one commit.
-    fn run_folded(
-        self: &Arc<Self>,
-        lane: &Lane,
-        held: &mut Held<'_>,
-        first: Arc<dyn Work>,
-        mut fold: Box<dyn body::Fold>,
-        interval: u64,
-    ) {
-        let mut group = vec![first];
-        let order = super::queue::Order {
-            interval,
-            share: self.share,
-        };
-        let leader = group[0].clone();
-        let mut claim = Claiming::of(lane, &self.ledger, leader.header());
-        let mut alone = None;
-        while group.len() < FOLD
-            && let Some((work, level)) = held.state().pick(order)
-        {
-            if !self.claim(lane, held, &work, level, self.ledger.now()) {
-                continue;
-            }
-            if !work.folds() {
-                alone = Some(work);
-                break;
-            }
-            group.push(work);
-        }
-        let mut has_lost = group.iter().any(|work| work.status().retries() > 0);
-        loop {
-            // All of them stay away for others as the first one would, and reserve the target if one of them does; the
-            // first one, for their first attempt, as all begin alike then.
-            let status = group[0].status();
-            let asked = if has_lost { &group[..] } else { &group[..1] };
-            let reserves = asked
-                .iter()
-                .any(|work| work.header().reserves(work.status().retries()));
-            while !claim.respect(self, || group[0].header().id, status.priority(), reserves) {
-                let news = held.take();
-                self.admit(lane, held, news);
-                // It is served next, so they don't have it wait.
-                if higher(held, status.priority()).is_some() {
-                    break;
-                }
-            }
-            fold.begin();
-            let mut steps = Vec::with_capacity(group.len());
-            for work in &group {
-                steps.push(work.step(work, &mut *fold));
-            }
-            match fold.publish() {
-                Published::Done => {
-                    let changes = steps.iter().filter(|step| matches!(step, Step::Changed));
-                    if changes.count() > 1 {
-                        self.ledger
-                            .tally
-                            .note(&group[0].header().kind, Incident::Fold);
-                    }
-                    for (work, step) in group.iter().zip(steps) {
-                        work.folded(&*fold, step, &self.ledger);
-                    }
-                    break;
-                }
-                Published::Lost => {
-                    has_lost = true;
-                    quietly(|| drop(steps));
-                    for work in &group {
-                        work.lost(None, &self.ledger);
-                    }
-                    let contention = group.len();
-                    let next: Vec<_> = group
-                        .iter()
-                        .map(|work| self.next(work, contention))
-                        .collect();
-                    // The first of them decides how long all wait. If that is long, others may have the lane meanwhile.
-                    let first = next.iter().find(|next| !next.is_over()).copied();
-                    let away = first.map_or(Duration::ZERO, |next| next.delay());
-                    let mut waits = first;
-                    let mut next = next.into_iter();
-                    group.retain(|work| match next.next() {
-                        Some(next) if next.is_over() => self.try_again(work, next),
-                        // Each for as long as its own policy says, which knows its patience.
-                        Some(next) if away >= SHORT => {
-                            self.put_aside(work.clone(), next.delay().max(SHORT));
-                            false
-                        }
-                        Some(_) => self.try_again(work, waits.take().unwrap_or(Next::Now)),
-                        None => true,
-                    });
-                }
-                // Together they have made what can't be published. Each by itself, then.
-                Published::Refused => {
-                    quietly(|| drop(steps));
-                    for work in group.drain(..) {
-                        self.run_alone(&work, None);
-                    }
-                }
-            }
-            if group.is_empty() {
-                break;
-            }
-        }
-        drop(claim);
-        if let Some(work) = alone {
-            self.run_alone(&work, None);
-        }
     }
 
     /// Runs an operation that was claimed until it has ended; beside its lane, unless this thread has that.
