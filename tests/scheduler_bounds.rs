@@ -12,7 +12,7 @@ use snapcell::{
 };
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -33,6 +33,29 @@ fn calling<F: Fn() + Send + Sync + 'static>(
         }
         n + 1
     })
+}
+
+/// An increment that says when it runs, and goes on when it is told to.
+fn held(
+    entity: &Entity<u64>,
+) -> (
+    Receiver<()>,
+    Sender<()>,
+    Operation<impl Body<Output = Snapshot<u64>, Error = Infallible> + use<>>,
+) {
+    let ((runs, is_running), (go_on, goes_on)) = (channel(), channel());
+    let both = Mutex::new((runs, goes_on));
+    let operation = calling(entity, move || {
+        let both = both.lock().unwrap();
+        both.0.send(()).unwrap();
+        both.1.recv().unwrap();
+    });
+    (is_running, go_on, operation)
+}
+
+/// Reserves its target for its first attempt.
+fn reserving() -> RetryPolicy {
+    RetryPolicy::exponential(Duration::ZERO, 1.0).reserving_after(0)
 }
 
 /// Commits from outside of every operation.
@@ -76,12 +99,7 @@ fn a_ticket_that_is_polled_inside_an_operation_for_its_own_target_says_so() {
 fn an_operation_of_another_engine_with_the_same_number_is_a_stranger() {
     let [one, other] = [(); 2].map(|()| Engine::builder().workers(1).build());
     let (a, b) = (Entity::new(0_u64), Entity::new(0_u64));
-    let ((runs, is_running), (go_on, goes_on)) = (channel(), channel::<()>());
-    let goes_on = Mutex::new(goes_on);
-    let stranger = calling(&b, move || {
-        runs.send(()).unwrap();
-        goes_on.lock().unwrap().recv().unwrap();
-    });
+    let (is_running, go_on, stranger) = held(&b);
     let stranger = other.submit(stranger).unwrap();
     is_running.recv().unwrap();
     let number = stranger.id().get();
@@ -190,16 +208,8 @@ fn the_budget_for_steps_back_is_that_of_the_operation_however_often_it_comes_bac
     let entity = Entity::new(0_u64);
     // By the clock, which stands still, what is reserved stays so, so each of them spends all of its budget.
     let while_reserved = |work: &dyn Fn()| {
-        let ((runs, is_running), (go_on, goes_on)) = (channel(), channel::<()>());
-        let goes_on = Mutex::new(goes_on);
-        let reserves = calling(&entity, move || {
-            runs.send(()).unwrap();
-            goes_on.lock().unwrap().recv().unwrap();
-        });
-        let at_once = RetryPolicy::exponential(Duration::ZERO, 1.0);
-        let reserves = reserves
-            .retrying(at_once.reserving_after(0))
-            .priority(Priority::HIGH);
+        let (is_running, go_on, reserves) = held(&entity);
+        let reserves = reserves.retrying(reserving()).priority(Priority::HIGH);
         thread::scope(|s| {
             let reserving = s.spawn(|| engine.run(&reserves).map(drop));
             is_running.recv().unwrap();
@@ -246,14 +256,8 @@ fn who_steps_back_in_a_lane_makes_way_for_what_is_more_important() {
         })
         .unwrap();
     let entity = Entity::new(0_u64);
-    let ((runs, is_running), (go_on, goes_on)) = (channel(), channel::<()>());
-    let goes_on = Mutex::new(goes_on);
-    let reserves = calling(&entity, move || {
-        runs.send(()).unwrap();
-        goes_on.lock().unwrap().recv().unwrap();
-    });
-    let at_once = RetryPolicy::exponential(Duration::ZERO, 1.0).reserving_after(0);
-    let reserves = reserves.retrying(at_once).priority(Priority::HIGH);
+    let (is_running, go_on, reserves) = held(&entity);
+    let reserves = reserves.retrying(reserving()).priority(Priority::HIGH);
     let increment = || Operation::update(&entity, |n| n + 1);
     thread::scope(|s| {
         let reserving = s.spawn(|| engine.run(&reserves).map(drop));
@@ -290,14 +294,8 @@ fn who_steps_back_makes_no_way_for_what_would_not_be_served_before_it() {
         .clock(Clock::manual(&clock))
         .build();
     let entity = Entity::new(0_u64);
-    let ((runs, is_running), (go_on, goes_on)) = (channel(), channel::<()>());
-    let goes_on = Mutex::new(goes_on);
-    let reserves = calling(&entity, move || {
-        runs.send(()).unwrap();
-        goes_on.lock().unwrap().recv().unwrap();
-    });
-    let at_once = RetryPolicy::exponential(Duration::ZERO, 1.0).reserving_after(0);
-    let reserves = reserves.retrying(at_once).priority(Priority::CRITICAL);
+    let (is_running, go_on, reserves) = held(&entity);
+    let reserves = reserves.retrying(reserving()).priority(Priority::CRITICAL);
     let increment = || Operation::update(&entity, |n| n + 1);
     // It is so much older that it goes first, though it is less important.
     let old = engine.submit(increment().priority(Priority::LOW)).unwrap();

@@ -60,6 +60,13 @@ fn slices_of_entities_and_of_references_give_vectors() {
         }
         let checked = [percent(1), percent(2)];
         assert_eq!(snapshot_of(&checked[..]).iter().map(|s| **s).sum::<u8>(), 3);
+        let [one, two] = [Entity::new(1), Entity::new(2)];
+        let sum =
+            |moment: snapcell::Moment<Vec<Snapshot<i32>>>| moment.iter().map(|s| **s).sum::<i32>();
+        assert_eq!(sum(snapshot_of(&[&one, &two])), 3);
+        assert_eq!(sum(snapshot_of(&vec![&one, &two])), 3);
+        assert_eq!(sum(snapshot_of(&vec![one.clone(), two.clone()])), 3);
+        assert_eq!(sum(snapshot_of(&[one, two])), 3);
     });
 }
 
