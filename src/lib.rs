@@ -78,7 +78,7 @@
 //!
 //! # Features
 //! * `serde`: `Serialize` for [`Stamp`], [`Snapshot`] and [`Entity`], and for the ids, versions, trees, differences and lineages of
-//!   stores, and the metrics of engines; `Deserialize` for what can be made of it: [`Stamp`], [`Entity`], ids.
+//!   stores, and the metrics of engines; `Deserialize` for [`Stamp`], [`Entity`], ids and metrics.
 //! * `store`: `Store`, entities by id; `Forest`, trees of them.
 //! * `rayon`: `Store::par_update`, and `Forest::tree` looks at large trees on all processors. With it comes `store`.
 //! * `scheduler`: `Engine`, operations with classes and priorities.

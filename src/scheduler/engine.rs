@@ -121,10 +121,11 @@ impl Engine {
     /// [short](Operation::short) and nothing waits.
     ///
     /// # Linearization
-    /// The exchange that puts it into the lane of its target: of two for one target, as important as each other, the one that
-    /// was put in first goes first. Of a short one that is done at once, that of its commit.
+    /// The exchange that puts it into the lane of its target: each pick from then on knows of it. Of a short one that is done
+    /// at once, that of its commit.
     /// # Progress
-    /// It waits for no operation, but for short locks where a class, a lane or a thread is used for the first time.
+    /// It waits for no operation; but for short locks where a lane or a thread is used for the first time, of what it is part
+    /// of, and of the registry, if there is one.
     /// # Complexity
     /// One allocation, one exchange, and a job of the pool for a lane that was idle.
     /// # Errors
