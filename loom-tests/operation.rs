@@ -321,6 +321,36 @@ model! {
 }
 
 model! {
+    /// One runs an operation, and keeps what it has published, while another commits and reclaims.
+    /// Invariant: what it gives can be looked at for as long as it is kept.
+    what_was_run_is_kept {
+        bound: Some(3),
+        kills: [PublishUncounted],
+        outcomes: ["1, then 7", "8"],
+    }
+    |world| {
+        let (entity, engine) = (world.entity(0), engine());
+        let other = {
+            let (entity, seven) = (entity.clone(), world.value(7));
+            spawn(move || {
+                drop(entity.replace(seven));
+                snapcell::reclaim();
+            })
+        };
+        let world = world.clone();
+        let add = Operation::update(&entity, move |value: &Value| world.value(value.number() + 1));
+        let kept = engine.run(&add).expect("its class tries again");
+        other.join().unwrap();
+        let last = entity.read(Value::number);
+        assert_eq!(engine.counts().committed, 1);
+        match kept.number() {
+            number if number == last => number.to_string(),
+            number => format!("{number}, then {last}"),
+        }
+    }
+}
+
+model! {
     /// An operation goes in, works and goes out, while somebody shuts the gate.
     /// Invariant: it isn't let in, or its work is seen by whoever has shut the gate.
     the_last_one_out {

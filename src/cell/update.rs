@@ -154,8 +154,8 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         result
     }
 
-    /// As [`try_update_with`](Self::try_update_with) without retries. `now`: what the monotonic clock says, if it was
-    /// asked just now.
+    /// As [`try_update_with`](Self::try_update_with) without retries. What was found or published, and whether it was
+    /// published. `now`: what the monotonic clock says, if it was asked just now.
     ///
     /// One round of `drive`, written out: were the time an argument of that, each update would take eight
     /// instructions more.
@@ -165,7 +165,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         &self,
         now: Option<u64>,
         f: impl Fn(&T) -> Result<Option<T>, F>,
-    ) -> Result<Updated<'_, T>, UpdateError<T, F, E>> {
+    ) -> Result<(Snapshot<T>, bool), UpdateError<T, F, E>> {
         let reading = self.prepare_at(now);
         let mut attempt = self.head().attempt();
         let seen = attempt.seen();
@@ -175,7 +175,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         let computing = Computing::begin();
         let draft = match f(seen.value()) {
             Ok(Some(value)) => Draft::new(place, value),
-            Ok(None) => return Ok(Updated::Unchanged(Snapshot(seen.hold()))),
+            Ok(None) => return Ok((Snapshot(seen.hold()), false)),
             Err(refusal) => return Err(UpdateError::Refused(refusal)),
         };
         if let Err(error) = self.admit(seen, draft.value()) {
@@ -186,11 +186,8 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         }
         let position = computing.end();
         let tried = seen.address();
-        match attempt.commit(draft, || self.0.wake()) {
-            Ok(published) => Ok(Updated::Committed(Committed {
-                publication: attempt.publication(published),
-                attempts: 1,
-            })),
+        match attempt.commit_and_hold(draft, || self.0.wake()) {
+            Ok(held) => Ok((Snapshot(held), true)),
             Err(draft) if reclaim::retired_since(position, tried) => {
                 Err(UpdateError::SelfConflict {
                     proposed: draft.empty().0,

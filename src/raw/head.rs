@@ -305,6 +305,21 @@ impl<'h, T: Send + Sync + 'static> Attempt<'h, T> {
         Ok(Published(node))
     }
 
+    /// As [`commit`](Self::commit), and keeps what was published. Its count is taken while nobody else knows the node:
+    /// afterwards that would be a read-modify-write.
+    #[cfg(feature = "scheduler")]
+    #[inline(always)]
+    pub(crate) fn commit_and_hold(
+        &mut self,
+        mut draft: Draft<T>,
+        wake: impl Fn(),
+    ) -> Result<Held<T>, Draft<T>> {
+        draft.take_count();
+        let published = self.commit(draft, wake)?;
+        // SAFETY: (1) the second count is ours, and was there before anybody could give one up.
+        Ok(unsafe { Held::from_raw(published.0) })
+    }
+
     /// After an exchange that found something else: another node, or the same one with a mark, or one that
     /// a transaction has left and that stands for the same.
     ///

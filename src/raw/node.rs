@@ -289,7 +289,8 @@ impl<T> Drop for Vacant<T> {
     }
 }
 
-/// A whole node that nobody else knows. Its one count is the one that the head will own.
+/// A whole node that nobody else knows. Its one count is the one that the head will own; a second one is that of whoever
+/// publishes it.
 pub(crate) struct Draft<T>(NonNull<Node<T>>);
 
 impl<T> Draft<T> {
@@ -314,6 +315,17 @@ impl<T> Draft<T> {
     pub(crate) fn value_mut(&mut self) -> &mut T {
         // SAFETY: the node is ours and whole, and nobody else looks at it.
         &mut unsafe { self.0.as_mut() }.value
+    }
+
+    /// Gives it a second count, for whoever publishes it and keeps it. If it isn't published it ends all the same: while
+    /// nobody else knows a node its count says nothing.
+    #[cfg(feature = "scheduler")]
+    #[inline(always)]
+    pub(super) fn take_count(&mut self) {
+        if !planted(Fault::PublishUncounted) {
+            // SAFETY: the node is ours and whole, and nobody else looks at it.
+            unsafe { self.0.as_mut() }.header.count = AtomicUsize::new(2);
+        }
     }
 
     /// Takes the value out; the memory is vacant again.

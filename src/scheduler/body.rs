@@ -7,7 +7,7 @@
 use super::outcome::{OperationError, Panic};
 use crate::cell::{
     Entity, Merge, Refusal, Retry, Snapshot, Stop, Transact, Transaction, TransactionError,
-    UpdateError, Updated,
+    UpdateError,
 };
 use crate::raw::quietly;
 use crate::stamp::Stamp;
@@ -338,8 +338,8 @@ where
     #[inline]
     fn attempt_here(&self, now: Option<u64>) -> Attempt<Snapshot<T>, F> {
         match self.entity.try_update_once(now, &self.f) {
-            Ok(Updated::Committed(committed)) => Attempt::Committed(committed.snapshot()),
-            Ok(Updated::Unchanged(base)) => Attempt::Unchanged(base),
+            Ok((published, true)) => Attempt::Committed(published),
+            Ok((found, false)) => Attempt::Unchanged(found),
             Err(error) => failed(error),
         }
     }

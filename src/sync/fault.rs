@@ -48,6 +48,8 @@ pub enum Fault {
     ExitForgetsRing,
     /// A ripe node dies though somebody still holds it.
     IgnoreHolders,
+    /// What is published and kept has the head's count alone.
+    PublishUncounted,
     /// The last handle leaves the last node behind.
     ForgetHead,
     /// A commit keeps the version of its predecessor.
@@ -206,6 +208,7 @@ impl Fault {
         Fault::CachedWithoutCount,
         Fault::ExitForgetsRing,
         Fault::IgnoreHolders,
+        Fault::PublishUncounted,
         Fault::ForgetHead,
         Fault::KeepVersion,
         Fault::ReleasePastMark,
@@ -258,6 +261,7 @@ impl Fault {
         Fault::LookAtTheRemoved,
         Fault::IndexAfterwards,
         Fault::BlindVersion,
+        Fault::PublishUncounted,
         Fault::FollowOnce,
         Fault::RenewReservation,
         Fault::ClearAnyReservation,
