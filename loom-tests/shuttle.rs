@@ -517,13 +517,16 @@ mod scheduler {
     #[test]
     fn what_is_staged_ends() {
         explore(|ledger| {
-            let policy = [Policy::InOrder, Policy::WinnerTakesAll][any(2)];
+            let policy = [Policy::InOrder, Policy::Fold, Policy::WinnerTakesAll][any(3)];
             let engine = builder().policy(policy).build();
             let entities: Arc<[_; 2]> = Arc::new([(); 2].map(|()| entity(ledger)));
             on_threads(6, {
                 let (engine, entities) = (engine.clone(), Arc::clone(&entities));
                 let ledger = Arc::clone(ledger);
                 move |thread| {
+                    if thread % 2 == 1 {
+                        return submit_some(&engine, &entities[..], &ledger, policy);
+                    }
                     let mut stage = engine.stage();
                     let tickets: Vec<Taken> = (0..2)
                         .map(|_| {
@@ -549,7 +552,7 @@ mod scheduler {
                             // One that another one has won against.
                             ledger.retried.fetch_add(1, SeqCst);
                         }
-                        if policy == Policy::InOrder && thread != 0 {
+                        if policy != Policy::WinnerTakesAll && thread != 0 {
                             assert!(result.is_ok());
                             ledger.retried.fetch_add(1, SeqCst);
                         }
@@ -558,6 +561,37 @@ mod scheduler {
             });
             check(&engine, &entities[..]);
         });
+    }
+
+    /// Submits some together, of which a few are short.
+    fn submit_some(
+        engine: &Engine,
+        entities: &[Entity<Value>],
+        ledger: &Arc<Ledger>,
+        policy: Policy,
+    ) {
+        let all = engine.submit_all((0..3).map(|_| {
+            let ledger = Arc::clone(ledger);
+            let add_one = move |value: &Value| Value::new(value.number + 1, &ledger);
+            let operation = Operation::update(&entities[any(2)], add_one).priority(any_priority());
+            // Under Fold they lose together, and one that isn't short is there to be tried again.
+            let operation = operation.retries(100);
+            if any(4) == 0 {
+                operation
+            } else {
+                operation.short()
+            }
+        }));
+        for ticket in all {
+            let result = ticket.expect("there is room").wait();
+            assert!(is_ended(&result));
+            if policy == Policy::WinnerTakesAll {
+                let losers = usize::from(result.is_err());
+                ledger.retried.fetch_add(losers, SeqCst);
+            } else {
+                assert!(result.is_ok());
+            }
+        }
     }
 
     /// What happened to the operations of one lane, in the order in which it did.

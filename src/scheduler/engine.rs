@@ -138,6 +138,43 @@ impl Engine {
         self.shared.submit(operation)
     }
 
+    /// Submits operations of one kind at the same moment, as a [stage](Engine::stage) does; but those that are
+    /// [short](Operation::short) are done here, if nothing waits. The answers are in the order of the operations.
+    ///
+    /// Of those of one lane the most important is done first, and of equals the first; if one of them has to be handed over, all
+    /// are. (One that changes several entities is in the lane of one of them, whichever that is.) Where the policy is
+    /// [to fold](crate::Policy::Fold) them, up to 256 are published by one commit.
+    ///
+    /// # Linearization
+    /// As [`submit`](Engine::submit), each by itself.
+    /// # Progress
+    /// As [`submit`](Engine::submit).
+    /// # Complexity
+    /// Of those that are done here, each a commit, or a step and a share in one; and a few allocations for all, and for each
+    /// target. What is asked of the engine is asked once.
+    /// # Errors
+    /// Of each as [`submit`](Engine::submit).
+    ///
+    /// # Examples
+    /// ```
+    /// use snapcell::{Engine, Entity, Operation, Policy};
+    ///
+    /// let engine = Engine::builder().policy(Policy::Fold).build();
+    /// let hits = Entity::new(0);
+    /// let tickets = engine.submit_all((1..=10).map(|n| Operation::update(&hits, move |sum| sum + n).short()));
+    /// for ticket in tickets {
+    ///     assert_eq!(*ticket?.wait()?, 55);
+    /// }
+    /// assert_eq!(hits.snapshot().stamp().version(), 1, "one commit");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn submit_all<B: Body>(
+        &self,
+        operations: impl IntoIterator<Item = Operation<B>>,
+    ) -> Vec<Submitted<B>> {
+        self.shared.submit_all(operations)
+    }
+
     /// Runs an operation on this thread, at once, beside its lane.
     ///
     /// Its closure may run under a guard, as that of [`Entity::update`], so keep it short; what takes long or waits
@@ -335,9 +372,9 @@ impl Engine {
     pub fn is_clean(&self) -> bool {
         let lanes = self.shared.lanes.entries();
         self.unfinished() == 0
-            && lanes.iter().all(|(_, lane)| {
-                lane.inbox.is_idle() && lane.reservation.is_free() && lane.waiting() == 0
-            })
+            && lanes
+                .iter()
+                .all(|(_, lane)| lane.is_free() && lane.waiting() == 0)
     }
 
     /// Takes no more operations, and waits until none is under way.

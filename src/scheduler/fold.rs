@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How many operations are published by one commit at most.
-const MOST: usize = 256;
+pub(super) const MOST: usize = 256;
 
 impl Shared {
     /// Runs several operations on one copy of the value, and publishes that by one commit.

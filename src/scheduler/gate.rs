@@ -97,17 +97,29 @@ impl<const SHARDS: usize> Gate<SHARDS> {
     /// Counts an operation in. `false`: the engine is shut down.
     #[inline]
     pub(super) fn enter(&self) -> bool {
-        if self.mine().fetch_add(1, site::GATE_ENTER) & CLOSED == 0 {
+        self.enter_many(1)
+    }
+
+    /// Counts so many in. `false`: the engine is shut down, and none is.
+    #[inline]
+    pub(super) fn enter_many(&self, many: u64) -> bool {
+        if self.mine().fetch_add(many, site::GATE_ENTER) & CLOSED == 0 {
             return true;
         }
-        self.leave();
+        self.leave_many(many);
         false
     }
 
     /// Counts one out.
     #[inline]
     pub(super) fn leave(&self) {
-        if self.mine().fetch_sub(1, site::GATE_LEAVE) & CLOSED != 0 {
+        self.leave_many(1);
+    }
+
+    /// Counts so many out.
+    #[inline]
+    pub(super) fn leave_many(&self, many: u64) {
+        if self.mine().fetch_sub(many, site::GATE_LEAVE) & CLOSED != 0 {
             self.look();
         }
     }

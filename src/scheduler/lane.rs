@@ -57,6 +57,12 @@ const TO_GO: u64 = 1 << 32;
 const HERE: u64 = TO_GO - 1;
 
 impl Lane {
+    /// Whether nothing is in it, and nobody has reserved its target.
+    #[inline]
+    pub(super) fn is_free(&self) -> bool {
+        self.inbox.is_idle() && self.reservation.is_free()
+    }
+
     pub(super) fn new(target: usize, engine: Weak<Shared>, is_counting: bool) -> Self {
         Lane {
             target,

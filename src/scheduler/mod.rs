@@ -22,6 +22,7 @@
 //! | `fold` | how several are published by one commit |
 //! | `run` | how an operation is run beside its lane |
 //! | `short` | how whoever submits one that is short runs it |
+//! | `many` | the same for several |
 //! | `timer` | who stays away before it is tried again |
 //! | `claiming` | how it deals with the reservation of its target |
 //! | `ledger`, `gate` | how many are under way, and what is noted of them |
@@ -50,6 +51,7 @@ mod id;
 mod lane;
 mod ledger;
 mod local;
+mod many;
 mod operation;
 mod outcome;
 pub mod parts;

@@ -58,7 +58,8 @@ pub(super) struct Wish {
     pub(super) kind: Kind,
     pub(super) priority: Option<Priority>,
     pub(super) retries: Option<u32>,
-    pub(super) retry: Option<RetryPolicy>,
+    /// Few wish for one, and it would be most of what there is to move.
+    pub(super) retry: Option<Box<RetryPolicy>>,
     pub(super) patience: Option<Option<Duration>>,
     parent: Parent,
     pub(super) is_traced: bool,
@@ -89,6 +90,12 @@ impl Wish {
             is_traced: false,
             is_short: false,
         }
+    }
+
+    /// Whether it is short, and nobody follows what becomes of it.
+    #[inline]
+    pub(super) fn may_be_done_at_once(&self) -> bool {
+        self.is_short && !self.has_parent() && !self.is_traced
     }
 
     /// Whether it is part of one that was named.
@@ -307,7 +314,7 @@ impl<B> Operation<B> {
 
     /// How long it stays away before it is tried again. Default: as its class says.
     pub fn retrying(mut self, retry: RetryPolicy) -> Self {
-        self.wish.retry = Some(retry);
+        self.wish.retry = Some(Box::new(retry));
         self
     }
 
@@ -347,6 +354,8 @@ impl<B> Operation<B> {
     /// kept in a registry; if it [reserves](RetryPolicy::reserves) its target from the first attempt, as structural ones do,
     /// or somebody else has; if it is [staged](crate::Engine::stage), or submitted inside a closure of an operation or a
     /// commit; and where the policy is [`WinnerTakesAll`](crate::Policy::WinnerTakesAll).
+    ///
+    /// Many at once are best [submitted together](crate::Engine::submit_all).
     ///
     /// # Examples
     /// ```

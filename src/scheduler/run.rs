@@ -11,7 +11,7 @@ use super::claiming::{Claiming, pause};
 use super::current::{self, Around, Context};
 use super::id::OperationId;
 use super::lane::Lane;
-use super::local;
+use super::local::{self, Local};
 use super::operation::Operation;
 use super::outcome::{NotTaken, OperationError, Reason, Rejection};
 use super::priority::Priority;
@@ -95,7 +95,7 @@ impl Shared {
     /// Takes an operation in, if its class allows what it is to be and the engine isn't shut down.
     #[inline(always)]
     fn enter<B: Body>(&self, operation: &Operation<B>) -> Result<Entry, NotTaken> {
-        let entry = self.ask(operation, |_| true)?;
+        let entry = local::with(self, |local| self.ask(local, operation, |_| true))?;
         if self.ledger.gate.enter() {
             Ok(entry)
         } else {
@@ -108,27 +108,26 @@ impl Shared {
     #[inline(always)]
     pub(super) fn ask<B: Body>(
         &self,
+        local: &mut Local,
         operation: &Operation<B>,
         is_free: impl Fn(&Lane) -> bool,
     ) -> Result<Entry, NotTaken> {
         let wish = &operation.wish;
         let &target = operation.body.targets().first().ok_or(NotTaken::NoTarget)?;
-        local::with(self, |local| {
-            let policies = local.policies();
-            let policy = policies
-                .get(wish.kind.class)
-                .ok_or(NotTaken::UnknownClass)?;
-            let reserves = wish.retry.as_ref().unwrap_or(policy.retry()).reserves(0);
-            let (priority, budget) = (
-                admit(policy, wish.priority)?,
-                wish.retries.unwrap_or(policy.retries()),
-            );
-            let lane = local.lane(self, target);
-            Ok(Entry {
-                priority,
-                budget,
-                is_free: !reserves && lane.reservation.is_free() && is_free(lane),
-            })
+        let policies = local.policies();
+        let policy = policies
+            .get(wish.kind.class)
+            .ok_or(NotTaken::UnknownClass)?;
+        let reserves = wish.retry.as_deref().unwrap_or(policy.retry()).reserves(0);
+        let (priority, budget) = (
+            admit(policy, wish.priority)?,
+            wish.retries.unwrap_or(policy.retries()),
+        );
+        let lane = local.lane(self, target);
+        Ok(Entry {
+            priority,
+            budget,
+            is_free: !reserves && lane.reservation.is_free() && is_free(lane),
         })
     }
 

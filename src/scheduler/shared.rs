@@ -153,7 +153,7 @@ impl Terms {
         Ok(Terms {
             priority: admit(policy, wish.priority)?,
             retries: wish.retries.unwrap_or(policy.retries()),
-            retry: wish.retry.unwrap_or(*policy.retry()),
+            retry: *wish.retry.as_deref().unwrap_or(policy.retry()),
             patience: wish.patience.unwrap_or(policy.patience()),
         })
     }
@@ -277,8 +277,7 @@ impl Shared {
         for (target, lane) in lanes {
             // The map's, and ours.
             let is_unused = |lane: &Arc<Lane>| Arc::strong_count(lane) == 2;
-            let is_idle = lane.inbox.is_idle() && lane.reservation.is_free();
-            if is_idle && self.lanes.remove_if(&target, is_unused) {
+            if lane.is_free() && self.lanes.remove_if(&target, is_unused) {
                 gone += 1;
             }
         }

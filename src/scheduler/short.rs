@@ -15,6 +15,7 @@ use super::account::tally::{Incident, Kind};
 use super::body::{Attempt, Body};
 use super::current;
 use super::id::OperationId;
+use super::lane::Lane;
 use super::local;
 use super::operation::Operation;
 use super::outcome::OperationError;
@@ -31,7 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// So often whoever submits an operation tries it, before it is handed over after all.
-const TRIES: u32 = 16;
+pub(super) const TRIES: u32 = 16;
 
 /// What is left of an operation that was done before its ticket was given.
 pub(super) struct Done<O, F> {
@@ -119,16 +120,35 @@ impl Shared {
                 .get_or_insert_with(|| self.backoff_at(operation.body.targets()[0]))
                 .lost();
         };
+        let ticket = self.end_at_once(&operation, entry, result, ending, lost, at);
+        self.ledger.gate.leave();
+        // The destructor of its closure may do anything, and panic, which is nobody's business here.
+        let Operation { body, .. } = operation;
+        quietly(|| drop(body));
+        Ok(ticket)
+    }
+
+    /// Notes that an operation was done at once, and how.
+    #[inline(always)]
+    pub(super) fn end_at_once<B: Body>(
+        &self,
+        operation: &Operation<B>,
+        entry: Entry,
+        result: Result<B::Output, OperationError<B::Error>>,
+        ending: Ending,
+        lost: u32,
+        at: u64,
+    ) -> Ticket<B::Output, B::Error> {
+        let kind = &operation.wish.kind;
         if lost > 0 {
-            self.note_lost(&operation.wish.kind, operation.body.targets()[0], lost);
+            self.note_lost(kind, operation.body.targets()[0], lost);
         }
         let id = self.next_id();
         // Counted before anybody can learn of it.
-        let kind = &operation.wish.kind;
         self.ledger.tally.came_and_went(kind, ending, lost);
         if self.ledger.feed.wants_of_operations() {
             // Somebody listens by now.
-            let visit = self.visit(&operation, entry, None).known_as(id);
+            let visit = self.visit(operation, entry, None).known_as(id);
             visit.tell_end(&result, ending, 0);
         }
         let state = match ending {
@@ -139,24 +159,25 @@ impl Shared {
             state,
             ..Status::new(entry.priority)
         };
-        let ticket = done(id, kind, status, at, result.map_err(Box::new));
-        self.ledger.gate.leave();
-        // The destructor of its closure may do anything, and panic, which is nobody's business here.
-        let Operation { body, .. } = operation;
-        quietly(|| drop(body));
-        Ok(ticket)
+        done(id, kind, status, at, result.map_err(Box::new))
+    }
+
+    /// Whether nothing may be done at once here, whatever it is.
+    #[inline(always)]
+    pub(super) fn hands_over(&self) -> bool {
+        let is_watched = self.ledger.feed.wants_of_operations() || self.ledger.registry.is_some();
+        let is_inside = current::is_inside() || is_computing();
+        is_watched || is_inside || self.policy == Policy::WinnerTakesAll
     }
 
     /// What its class makes of a short operation, if that may be done at once.
     #[inline(always)]
     fn ask_at_once<B: Body>(&self, operation: &Operation<B>) -> Option<Entry> {
-        let is_watched = self.ledger.feed.wants_of_operations() || self.ledger.registry.is_some();
-        let has_more = operation.wish.has_parent() || operation.wish.is_traced;
-        let is_inside = current::is_inside() || is_computing();
-        if is_watched || has_more || is_inside || self.policy == Policy::WinnerTakesAll {
+        if self.hands_over() || !operation.wish.may_be_done_at_once() {
             return None;
         }
-        let entry = self.ask(operation, |lane| lane.inbox.is_idle()).ok()?;
+        let is_idle = |lane: &Lane| lane.inbox.is_idle();
+        let entry = local::with(self, |local| self.ask(local, operation, is_idle)).ok()?;
         entry.is_free.then_some(entry)
     }
 
@@ -185,7 +206,7 @@ impl Shared {
 
     /// Notes that an operation has lost so often, once it is certain that it was taken.
     #[cold]
-    fn note_lost(&self, kind: &Kind, target: usize, lost: u32) {
+    pub(super) fn note_lost(&self, kind: &Kind, target: usize, lost: u32) {
         let lane = self.lane(target);
         for _ in 0..lost {
             self.ledger.tally.note(kind, Incident::Conflict);

@@ -102,7 +102,16 @@ impl Stage {
     /// # Errors
     /// As [`Engine::submit`](crate::Engine::submit).
     pub fn add<B: Body>(&mut self, operation: Operation<B>) -> Submitted<B> {
-        let record = self.engine.take(operation, 0)?;
+        self.add_after(operation, 0)
+    }
+
+    /// Adds one that has lost so many attempts before.
+    pub(super) fn add_after<B: Body>(
+        &mut self,
+        operation: Operation<B>,
+        lost: u32,
+    ) -> Submitted<B> {
+        let record = self.engine.take(operation, lost)?;
         let header = record.header();
         let counted = header.counted();
         header.count(0);
