@@ -34,13 +34,13 @@ pub(crate) fn answer(plan: &Plan) -> Answer {
             "Alone: one thread of the caller. Served here: the engine has no threads, so whoever waits serves. Elsewhere: it has two.",
             "A stream is submitted by one or two threads, each of which has up to 4 096 operations under way, learns of the end of each \
              by a ticket, and waits for the older half when there are so many. Engine, pool and runtime have two threads.",
-            "Short ones are operations that say that they are short: whoever submits one does it, unless something waits for its target. They \
-             are submitted one by one, in batches too.",
+            "Short ones are operations that say that they are short: whoever submits one does it, unless something waits for its target. In \
+             batches, and where they are folded, 64 are submitted by one call.",
             "An actor is a thread for each target, with a bounded channel of crossbeam's of 4 096, which commits to an entity as the \
              engine does. It gets a function pointer, and a slot for the answer: a number, and who waits for it. It has no priorities.",
             "The pool is rayon's, with a std Mutex for each target, and such a slot. A task of tokio's locks such a Mutex, and its handle \
              is the ticket.",
-            "In batches: 64 operations, spread over the targets. The engine gets them by a stage, the others one by one; `actor, batches` \
+            "In batches: 64 operations, spread over the targets. The engine gets ordinary ones by a stage, short ones by one call, the others one by one; `actor, batches` \
              gets one message for each target. `actor, folds` takes up to 256 from its channel and publishes them by one commit.",
             "Brutality is the workload of the example of this name: 1.6 KB in each of three targets, four kinds of operations, six in ten of \
              priority 5, three of 8, one of 10, nothing done but what they change. By updates it goes past the engine.",

@@ -477,6 +477,18 @@ const TARGETS: &[Target] = &[
         SHORT,
         Better(1.3, ACTOR),
     ),
+    target(
+        "batches of 64, short ones, folded",
+        scheduler("batches, 3 targets, 1 submitter"),
+        SHORT_FOLD,
+        Better(1.3, ACTOR),
+    ),
+    target(
+        "batches of 64, short ones, folded",
+        scheduler("batches, 3 targets, 2 submitters"),
+        SHORT_FOLD,
+        Better(1.3, ACTOR),
+    ),
     // Of the reference's workload; on two cores of an AMD EPYC.
     target(
         "brutality, M/s",

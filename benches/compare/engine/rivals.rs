@@ -6,7 +6,7 @@ use super::WORKERS;
 use super::slot::Slot;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rayon_core::{ThreadPool, ThreadPoolBuilder};
-use snapcell::{Engine, Entity, Operation, Policy, Priority, Snapshot, Ticket};
+use snapcell::{Body, Engine, Entity, Operation, Policy, Priority, Snapshot, Ticket};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::ops::Range;
@@ -137,6 +137,19 @@ impl<const FOLDS: bool, const RANKED: bool> Rival for Ours<FOLDS, RANKED> {
 /// The engine, and operations that it is told are short.
 pub(super) struct Short<const FOLDS: bool>(Ours<FOLDS, true>);
 
+impl<const FOLDS: bool> Short<FOLDS> {
+    fn operation(
+        &self,
+        number: u64,
+    ) -> Operation<impl Body<Output = Snapshot<u64>, Error = Infallible> + use<FOLDS>> {
+        let entities = &self.0.entities;
+        let operation = Operation::update(&entities[place(number, entities.len())], plus_one);
+        operation
+            .priority(Ours::<FOLDS, true>::priority(number))
+            .short()
+    }
+}
+
 impl<const FOLDS: bool> Rival for Short<FOLDS> {
     const NAME: &'static str = if FOLDS {
         "snapcell fold, short ones"
@@ -150,12 +163,19 @@ impl<const FOLDS: bool> Rival for Short<FOLDS> {
     }
 
     fn submit(&self, number: u64) -> Self::Ticket {
-        let Ours { engine, entities } = &self.0;
-        let entity = &entities[place(number, entities.len())];
-        let operation = Operation::update(entity, plus_one)
-            .priority(Ours::<FOLDS, true>::priority(number))
-            .short();
-        engine.submit(operation).expect("there is room for it")
+        let submitted = self.0.engine.submit(self.operation(number));
+        submitted.expect("there is room for it")
+    }
+
+    fn submit_all(&self, numbers: Range<u64>, tickets: &mut VecDeque<Self::Ticket>) {
+        let all = self
+            .0
+            .engine
+            .submit_all(numbers.map(|number| self.operation(number)));
+        tickets.extend(
+            all.into_iter()
+                .map(|ticket| ticket.expect("there is room for it")),
+        );
     }
 
     fn wait(ticket: Self::Ticket) -> u64 {

@@ -73,7 +73,7 @@ fn folding(targets: usize, submitters: u64) -> Vec<Contender> {
     vec![
         contender::<Ours<true, true>>(targets, submitters, Way::Singly),
         contender::<Ours<true, false>>(targets, submitters, Way::Singly),
-        contender::<Short<true>>(targets, submitters, Way::Singly),
+        contender::<Short<true>>(targets, submitters, Way::InBatches),
         contender::<Actor<false>>(targets, submitters, Way::Singly),
         contender::<Actor<true>>(targets, submitters, Way::Singly),
     ]
@@ -85,6 +85,7 @@ fn batching(targets: usize, submitters: u64) -> Vec<Contender> {
         contender::<Ours<false, false>>(targets, submitters, Way::InBatches),
         contender::<Ours<true, true>>(targets, submitters, Way::InBatches),
         contender::<Short<false>>(targets, submitters, Way::InBatches),
+        contender::<Short<true>>(targets, submitters, Way::InBatches),
         contender::<Actor<false>>(targets, submitters, Way::InBatches),
         contender::<Batches>(targets, submitters, Way::InBatches),
     ]
