@@ -163,6 +163,7 @@ const OF_SCHEDULER: &[&Model] = &[
     &crate::operation::an_answer_is_taken::MODEL,
     &crate::operation::who_sees_the_end_finds_it_counted::MODEL,
     &crate::operation::short_after_what_was_submitted::MODEL,
+    &crate::operation::submit_against_shut_down::MODEL,
     &crate::operation::what_was_run_is_kept::MODEL,
     &crate::operation::the_last_one_out::MODEL,
     &crate::operation::the_last_two_out::MODEL,

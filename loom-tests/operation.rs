@@ -321,6 +321,39 @@ model! {
 }
 
 model! {
+    /// One submits an operation and serves, while another shuts the engine down, which cancels what waits.
+    /// Invariant: what was taken ends, as whoever has it is told, and what isn't is given back.
+    submit_against_shut_down {
+        bound: Some(3),
+        kills: [],
+        outcomes: ["completed", "cancelled", "refused"],
+    }
+    |world| {
+        let (engine, entity) = (engine(), world.entity(0));
+        let other = {
+            let engine = engine.clone();
+            spawn(move || parts::close(&engine))
+        };
+        let values = world.clone();
+        let add = Operation::update(&entity, move |value: &Value| values.value(value.number() + 1));
+        let submitted = engine.submit(add);
+        engine.serve();
+        let is_refused = submitted.is_err();
+        let is_done = submitted.as_ref().is_ok_and(Ticket::is_done);
+        other.join().unwrap();
+        assert_eq!(engine.unfinished(), 0, "whoever waits for the end of all finds it");
+        assert!(is_done || is_refused);
+        match submitted {
+            Err(_) => {
+                assert_eq!((engine.counts().submitted, entity.read(Value::number)), (0, 0));
+                "refused".to_owned()
+            }
+            Ok(ticket) => ended(&engine, &entity, &ticket.wait()).to_owned(),
+        }
+    }
+}
+
+model! {
     /// One runs an operation, and keeps what it has published, while another commits and reclaims.
     /// Invariant: what it gives can be looked at for as long as it is kept.
     what_was_run_is_kept {

@@ -9,6 +9,7 @@
 use super::account::Counts;
 use super::account::tally::{self, Kind, Life};
 use super::class::Class;
+use super::engine::Engine;
 use super::gate;
 use super::lane::Lane;
 use super::outcome::Reason;
@@ -317,6 +318,11 @@ pub fn evict<O: 'static, F: 'static>(ticket: &Ticket<O, F>) -> bool {
     let work = work(ticket);
     let rejected = work.rejection(Reason::Evicted);
     work.end_pending(rejected, &ticket.engine().expect("it is there").ledger)
+}
+
+/// Takes no more operations, and cancels those that wait, as a shut-down does before it waits.
+pub fn close(engine: &Engine) {
+    engine.shared.close(true);
 }
 
 /// Whether an operation was done by whoever submitted it.
