@@ -397,13 +397,14 @@ mod scheduler {
     use super::{Ledger, Value, entity, explore, on_threads};
     use shuttle::rand::Rng;
     use snapcell::{
-        Clock, Engine, EngineBuilder, Entity, Operation, OperationError, Policy, Priority,
-        RetryPolicy, ShutDown, Snapshot, Ticket,
+        Clock, Engine, EngineBuilder, Entity, ManualClock, Operation, OperationError, Policies,
+        Policy, Priority, RetryPolicy, ShutDown, Snapshot, Ticket,
     };
     use std::convert::Infallible;
     use std::sync::atomic::AtomicU32;
     use std::sync::atomic::Ordering::SeqCst;
     use std::sync::{Arc, Mutex};
+    use std::time::Duration;
 
     const WORKERS: u64 = 16;
 
@@ -594,14 +595,43 @@ mod scheduler {
         }
     }
 
+    /// An operation as its lane knows it.
+    #[derive(Clone, Copy, PartialEq)]
+    struct Known {
+        thread: u64,
+        priority: Priority,
+        born: Duration,
+    }
+
+    /// What a step of priority is worth in time.
+    const INTERVAL: Duration = Duration::from_nanos(4);
+
+    impl Known {
+        /// Whether it goes before the other one: 10 first, and below it whoever came earlier, by as many intervals as it
+        /// is less important.
+        fn is_better(&self, other: &Known) -> bool {
+            let is_urgent = |known: &Known| known.priority == Priority::CRITICAL;
+            let steps = |known: &Known| match is_urgent(known) {
+                true => 0,
+                false => u32::from(Priority::CRITICAL.get() - known.priority.get()),
+            };
+            match (is_urgent(self), is_urgent(other)) {
+                (true, false) => true,
+                (false, true) => false,
+                _ => self.born + steps(self) * INTERVAL < other.born + steps(other) * INTERVAL,
+            }
+        }
+    }
+
     /// What happened to the operations of one lane, in the order in which it did.
     #[derive(Default)]
     struct Log(Mutex<Vec<Entry>>);
 
     #[derive(Clone, Copy, PartialEq)]
     enum Entry {
-        Submitted(Priority, u64),
-        Started(Priority, u64),
+        Submitted(Known),
+        /// That of this thread.
+        Started(u64),
     }
 
     impl Log {
@@ -612,31 +642,47 @@ mod scheduler {
             }
         }
 
-        /// Asserts that none was passed over by a less important one, if it was in the lane when the one before that
-        /// began. How many were overtaken.
+        /// Asserts that none was passed over by a worse one, if it was in the lane when the one before that began; and
+        /// that an urgent one has waited for one that isn't at most. How many were overtaken.
         fn check(&self) -> usize {
             let log = self.0.lock().expect("nobody panics here");
-            let place = |entry| log.iter().position(|other| *other == entry);
-            let starts = log.iter().filter_map(|entry| match entry {
-                Entry::Started(priority, number) => Some((*priority, *number)),
-                Entry::Submitted(..) => None,
-            });
-            let starts: Vec<_> = starts.collect();
+            let submitted: Vec<_> = log
+                .iter()
+                .enumerate()
+                .filter_map(|(place, entry)| match entry {
+                    Entry::Submitted(known) => Some((place, *known)),
+                    Entry::Started(_) => None,
+                })
+                .collect();
+            let find = |thread| submitted.iter().find(|(_, known)| known.thread == thread);
+            let starts: Vec<_> = log
+                .iter()
+                .enumerate()
+                .filter_map(|(place, entry)| match entry {
+                    Entry::Started(thread) => Some((place, find(*thread)?.1)),
+                    Entry::Submitted(_) => None,
+                })
+                .collect();
+            assert_eq!(starts.len(), submitted.len(), "each has started once");
             let mut overtaken = 0;
-            for pair in starts.windows(2) {
-                let [before, picked] = [pair[0], pair[1]].map(|(priority, number)| {
-                    place(Entry::Started(priority, number)).expect("it is in the log")
-                });
-                for entry in &log[..before] {
-                    let Entry::Submitted(priority, number) = *entry else {
-                        continue;
-                    };
-                    let started = place(Entry::Started(priority, number)).unwrap_or(usize::MAX);
-                    if started <= picked {
-                        continue;
+            for (entered, known) in &submitted {
+                let own = starts.iter().position(|(_, other)| other == known);
+                let own = own.expect("it has started");
+                let mut others = 0;
+                for pair in starts[..own].windows(2) {
+                    let [(before, _), (_, picked)] = [pair[0], pair[1]];
+                    if *entered < before {
+                        assert!(!known.is_better(&picked), "a better one is passed over");
+                        let is_later = known.born < picked.born;
+                        overtaken += usize::from(is_later && picked.is_better(known));
                     }
-                    assert!(priority <= pair[1].0, "a better one is passed over");
-                    overtaken += usize::from(priority < pair[1].0);
+                }
+                for (place, other) in &starts[..own] {
+                    let is_less = other.priority < Priority::CRITICAL;
+                    others += usize::from(entered < place && is_less);
+                }
+                if known.priority == Priority::CRITICAL {
+                    assert!(others <= 1, "it was picked before this one had come");
                 }
             }
             overtaken
@@ -646,7 +692,11 @@ mod scheduler {
     #[test]
     fn no_pick_passes_over_a_better_one() {
         explore(|ledger| {
-            let engine = builder().build();
+            let mut policies = Policies::default();
+            policies.set_interval(INTERVAL);
+            let clock = ManualClock::new();
+            let engine = Engine::builder().workers(0).clock(Clock::manual(&clock));
+            let engine = engine.policies(policies).build();
             let entity = entity(ledger);
             let log = Arc::new(Log::default());
             on_threads(now_and_then_all(8), {
@@ -657,18 +707,64 @@ mod scheduler {
                     let add_one = {
                         let (log, ledger) = (Arc::clone(&log), Arc::clone(&ledger));
                         move |value: &Value| {
-                            log.note(Entry::Started(priority, thread));
+                            log.note(Entry::Started(thread));
                             Value::new(value.number + 1, &ledger)
                         }
                     };
+                    clock.advance(Duration::from_nanos(any(16) as u64));
                     let operation = Operation::update(&entity, add_one).priority(priority);
                     let ticket = engine.submit(operation).expect("there is room");
-                    log.note(Entry::Submitted(priority, thread));
+                    let born = ticket.times().born;
+                    log.note(Entry::Submitted(Known {
+                        thread,
+                        priority,
+                        born,
+                    }));
                     ticket.wait().expect("nobody is in the way");
                 }
             });
             check(&engine, &[entity]);
             ledger.retried.fetch_add(log.check(), SeqCst);
+        });
+    }
+
+    /// Some reserve the entity before their first attempt, and time stands still, so that no reservation is ever over.
+    #[test]
+    fn a_reservation_stops_nobody_for_good() {
+        explore(|ledger| {
+            let engine = builder().metrics(true).build();
+            let entity = entity(ledger);
+            on_threads(6, {
+                let (engine, entity) = (engine.clone(), entity.clone());
+                let ledger = Arc::clone(ledger);
+                move |thread| {
+                    let ledger = Arc::clone(&ledger);
+                    let add_one = move |value: &Value| {
+                        shuttle::thread::yield_now();
+                        Value::new(value.number + 1, &ledger)
+                    };
+                    let retry = RetryPolicy::default().with_spins(u32::MAX);
+                    let retry = match any(2) {
+                        0 => retry.reserving_after(0),
+                        _ => retry,
+                    };
+                    let operation = Operation::update(&entity, add_one).retries(100);
+                    let operation = operation.retrying(retry).priority(any_priority());
+                    let result = match thread % 2 {
+                        0 => engine.run(&operation),
+                        _ => engine.submit(operation).expect("there is room").wait(),
+                    };
+                    result.expect("no commit fails by a reservation");
+                }
+            });
+            check(&engine, &[entity]);
+            let steps: u64 = engine
+                .metrics()
+                .kinds
+                .iter()
+                .map(|kind| kind.steps_back)
+                .sum();
+            ledger.retried.fetch_add(steps as usize, SeqCst);
         });
     }
 
