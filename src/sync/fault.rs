@@ -261,7 +261,6 @@ impl Fault {
         Fault::LookAtTheRemoved,
         Fault::IndexAfterwards,
         Fault::BlindVersion,
-        Fault::PublishUncounted,
         Fault::FollowOnce,
         Fault::RenewReservation,
         Fault::ClearAnyReservation,
@@ -293,6 +292,7 @@ impl Fault {
     ];
     /// Those in the scheduler, which is not in every build either.
     pub const OF_SCHEDULER: &[Fault] = &[
+        Fault::PublishUncounted,
         Fault::FollowOnce,
         Fault::RenewReservation,
         Fault::ClearAnyReservation,
