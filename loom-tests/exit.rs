@@ -48,3 +48,32 @@ model! {
         entity.read(|value| value.number()).to_string()
     }
 }
+
+model! {
+    /// A thread that has replaced two values ends, while another one looks at the gauges. Somebody is pinned,
+    /// so nothing is freed meanwhile.
+    /// Invariant: what is known to be retired is counted, with the thread or elsewhere.
+    what_ends_is_counted {
+        bound: None,
+        kills: [HandOverUncounted],
+        outcomes: ["once", "twice"],
+    }
+    |world| {
+        let entity = world.entity(0);
+        let guard = snapcell::pin();
+        drop(entity.replace(world.value(1)));
+        let looker = spawn(snapcell::reclamation_lag);
+        on_a_thread_that_ends({
+            let (entity, value) = (entity.clone(), world.value(2));
+            move || drop(entity.replace(value))
+        });
+        let seen = looker.join().unwrap();
+        drop(guard);
+        let outcome = match (seen.nodes, seen.bytes) {
+            (0, _) | (_, 0) => "missed",
+            (1 | 2, _) => "once",
+            (_, _) => "twice",
+        };
+        outcome.to_owned()
+    }
+}

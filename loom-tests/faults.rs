@@ -30,6 +30,7 @@ const MODELS: &[&Model] = &[
     &crate::end::late_snapshot::MODEL,
     &crate::exit::adopted_by_a_writer::MODEL,
     &crate::exit::two_threads_end::MODEL,
+    &crate::exit::what_ends_is_counted::MODEL,
     &crate::gate::load_against_exchange::MODEL,
     &crate::pool::memory_crosses_threads::MODEL,
     &crate::pool::recycling_waits_for_guards::MODEL,

@@ -95,7 +95,8 @@ pub struct Lag {
 /// meanwhile, tens of thousands at full speed. A number that grows and grows tells of a guard that is
 /// held for long.
 ///
-/// The sum is exact while no other thread commits, or ends.
+/// The sum is exact while no other thread commits, or ends. What a thread leaves that ends may be counted twice
+/// for a moment, and is never left out.
 ///
 /// # Progress
 /// Blocking: it goes through the list of threads under a lock, which the first commit of a new

@@ -38,7 +38,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::ptr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Retirements between two beacons. One in models, so that rings, marks and orphans happen there.
 pub(super) const BEACON: u64 = if MODEL { 1 } else { 256 };
@@ -303,7 +303,7 @@ impl Ring {
             bytes,
             release,
         };
-        adopt_later(guard, VecDeque::from([retired]), bytes);
+        adopt_later(guard, Batch::new(VecDeque::from([retired]), bytes));
     }
 
     #[cold]
@@ -330,6 +330,14 @@ impl Ring {
     fn show(&self, shared: &Shared) {
         shared.nodes.store(self.waiting.len(), site::GAUGE_STORE);
         shared.bytes.store(self.bytes.get(), site::GAUGE_STORE);
+    }
+
+    /// Sets them to nothing, when another gauge has what was here.
+    fn show_none(&self) {
+        if let Some(shared) = self.shared() {
+            shared.bytes.store(0, site::LAG_HAND_OVER);
+            shared.nodes.store(0, site::LAG_HAND_OVER);
+        }
     }
 
     /// Lights a beacon: what has been retired so far is ripe when all present guards are gone.
@@ -445,16 +453,21 @@ impl Ring {
         if waiting.is_empty() || planted(Fault::ExitForgetsRing) {
             return;
         }
-        if let Some(shared) = self.shared() {
-            self.show(shared);
-        }
-        adopt_later(&Beacon::pin(), waiting, bytes);
+        // Counted there before it no longer is here, so that `lag` may count it twice and can't miss it.
+        let batch = if planted(Fault::HandOverUncounted) {
+            self.show_none();
+            Batch::new(waiting, bytes)
+        } else {
+            let batch = Batch::new(waiting, bytes);
+            self.show_none();
+            batch
+        };
+        adopt_later(&Beacon::pin(), batch);
     }
 }
 
 /// Makes orphans of what was retired by now.
-fn adopt_later(guard: &Guard, waiting: VecDeque<Retired>, bytes: usize) {
-    let batch = Batch::new(waiting, bytes);
+fn adopt_later(guard: &Guard, batch: Box<Batch>) {
     // SAFETY: (1) it was retired by now, and `defer` waits for all present guards.
     defer(guard, move || unsafe { batch.adopt() });
 }
@@ -505,17 +518,21 @@ impl Shared {
         let mut threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
         // Now and then, so that a thread's entering takes no longer the more threads there are.
         if threads.len() == threads.capacity() {
-            threads.retain(|thread| thread.strong_count() > 0);
+            // Those of threads that have ended. Unlike the number of counts, this looks behind their end, and so
+            // does whoever takes the lock later.
+            threads.retain_mut(|thread| Arc::get_mut(thread).is_none());
             let living = threads.len();
             threads.reserve(living);
         }
-        threads.push(Arc::downgrade(&shared));
+        threads.push(Arc::clone(&shared));
         shared
     }
 }
 
-/// The rings of all threads, for [`lag`].
-static THREADS: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+global! {
+    /// The rings of all threads, for [`lag`].
+    static THREADS: Mutex<Vec<Arc<Shared>>> = Mutex::new(Vec::new());
+}
 
 global! {
     /// Actions that are deferred and have not run. A gauge, for [`Reclaim::reclaim`] to see progress.
@@ -565,20 +582,22 @@ pub(crate) fn retired_since(position: u64, node: *const ()) -> bool {
 }
 
 /// Nodes and bytes that wait for their grace, of all threads.
+///
+/// First what waits in rings, then what ended threads left: that is the way it goes. So whoever ends meanwhile
+/// may be counted twice, and is not missed (LAG_HAND_OVER, LAG_LOAD).
 pub(crate) fn lag() -> (usize, usize) {
-    sum(&THREADS.lock().unwrap_or_else(PoisonError::into_inner))
-}
-
-fn sum(threads: &[Weak<Shared>]) -> (usize, usize) {
-    threads
-        .iter()
-        .filter_map(Weak::upgrade)
-        .fold(orphaned(), |(nodes, bytes), thread| {
-            (
-                nodes + thread.nodes.load(site::GAUGE_LOAD),
-                bytes + thread.bytes.load(site::GAUGE_LOAD),
-            )
-        })
+    let threads = THREADS
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    let in_rings = threads.iter().fold((0, 0), |(nodes, bytes), thread| {
+        (
+            nodes + thread.nodes.load(site::LAG_LOAD),
+            bytes + thread.bytes.load(site::LAG_LOAD),
+        )
+    });
+    let left = orphaned();
+    (in_rings.0 + left.0, in_rings.1 + left.1)
 }
 
 /// What the end of a thread does, called by the threads of models, where the end itself comes after

@@ -159,4 +159,5 @@ pub(super) fn orphaned() -> (usize, usize) {
 pub(crate) fn begin() {
     no_orphans();
     orphaned();
+    super::reclaim::lag();
 }

@@ -46,6 +46,8 @@ pub enum Fault {
     CachedWithoutCount,
     /// A thread that ends forgets what it has retired.
     ExitForgetsRing,
+    /// What a thread that ends leaves is no longer counted with the thread before it is counted elsewhere.
+    HandOverUncounted,
     /// A ripe node dies though somebody still holds it.
     IgnoreHolders,
     /// What is published and kept has the head's count alone.
@@ -207,6 +209,7 @@ impl Fault {
         Fault::RipeTooEarly,
         Fault::CachedWithoutCount,
         Fault::ExitForgetsRing,
+        Fault::HandOverUncounted,
         Fault::IgnoreHolders,
         Fault::PublishUncounted,
         Fault::ForgetHead,

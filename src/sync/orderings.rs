@@ -324,6 +324,10 @@ sites! {
         "A gauge has one writer and orders nothing.";
     GAUGE_ADD: ReadModifyWrite Relaxed, pairs with "-", models [],
         "A gauge with several writers orders nothing either.";
+    LAG_HAND_OVER: Store Release, pairs with "LAG_LOAD", models ["exit::what_ends_is_counted"],
+        "What an ended thread leaves is counted elsewhere before it no longer is with the thread.";
+    LAG_LOAD: Load Acquire, pairs with "LAG_HAND_OVER", models ["exit::what_ends_is_counted"],
+        "Who finds nothing left with a thread finds it among what ended threads left.";
     CLOCK_LOAD: Load Relaxed, pairs with "-", models [],
         "A manual clock is a number; stamps never go backwards whatever it says.";
     CLOCK_ADVANCE: CompareExchange Relaxed / Relaxed, pairs with "-", models [],

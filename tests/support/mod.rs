@@ -35,10 +35,10 @@ fn alone_with(body: Box<dyn FnOnce() + Send + '_>) {
 ///
 /// The end of a scope doesn't wait for its threads' thread-locals, and while these end the thread is
 /// pinned or holds what it has retired. How long that takes is the machine's to say, for it may have
-/// taken the processor from just that thread. So this asks often: a second's worth and more, which only
-/// a test that fails has to wait for.
+/// taken the processor from just that thread. So this asks often: half a minute's worth, which only a test
+/// that fails has to wait for.
 fn left_behind() -> (usize, usize) {
-    const ROUNDS: usize = 3_000_000;
+    const ROUNDS: usize = 30_000_000;
     for _ in 0..ROUNDS {
         snapcell::reclaim();
         if snapcell::reclamation_lag().nodes == 0 {
