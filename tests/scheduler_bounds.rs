@@ -66,6 +66,21 @@ fn outside(entity: &Entity<u64>) {
     thread::scope(|s| s.spawn(outsider).join()).unwrap();
 }
 
+/// What is reserved is protected for so long.
+fn grace(engine: &Engine, long: Duration) {
+    let change = engine.change_policies(|policies| {
+        policies.set_grace(long);
+        Ok::<_, Infallible>(())
+    });
+    change.unwrap();
+}
+
+/// How many reservations were made.
+fn reserved(engine: &Engine) -> u64 {
+    let kinds = engine.metrics().kinds;
+    kinds.iter().map(|kind| kind.reservations).sum()
+}
+
 /// Losers stay away for so long.
 fn away(long: Duration) -> RetryPolicy {
     RetryPolicy::exponential(long, 1.0)
@@ -242,6 +257,71 @@ fn the_budget_for_steps_back_is_that_of_the_operation_however_often_it_comes_bac
 }
 
 #[test]
+fn an_operation_reserves_for_four_graces_in_all_however_often_it_comes_back() {
+    for (long, reservations) in [(MILLISECOND, 1), (10 * MILLISECOND, 2)] {
+        let clock = ManualClock::new();
+        let engine = Engine::builder()
+            .workers(0)
+            .clock(Clock::manual(&clock))
+            .build();
+        grace(&engine, long);
+        let entity = Entity::new(0_u64);
+        let own = entity.clone();
+        let low = calling(&entity, move || outside(&own));
+        let low = low.retrying(away(10 * MILLISECOND).reserving_after(0));
+        let low = engine.submit(low).unwrap();
+        engine.serve();
+        assert_eq!((low.status().retries(), reserved(&engine)), (1, 1));
+        clock.advance(10 * MILLISECOND);
+        engine.serve();
+        low.wait().unwrap();
+        assert_eq!(
+            reserved(&engine),
+            reservations,
+            "as long as it may is over after 10 ms, or it is not"
+        );
+        conserved(&engine);
+    }
+}
+
+#[test]
+fn who_has_stepped_back_for_long_may_reserve_afterwards() {
+    let clock = ManualClock::new();
+    let engine = Engine::builder()
+        .workers(0)
+        .clock(Clock::manual(&clock))
+        .build();
+    grace(&engine, MILLISECOND);
+    let entity = Entity::new(0_u64);
+    let (is_running, go_on, reserves) = held(&entity);
+    let reserves = reserves.retrying(reserving()).priority(Priority::HIGH);
+    let own = entity.clone();
+    let low = calling(&entity, move || {
+        // All that was reserved by now is over.
+        clock.advance(10 * MILLISECOND);
+        outside(&own);
+    });
+    let low = low
+        .retrying(RetryPolicy::exponential(Duration::ZERO, 1.0).reserving_after(1))
+        .priority(Priority::LOW);
+    thread::scope(|s| {
+        let reserving = s.spawn(|| engine.run(&reserves).map(drop));
+        is_running.recv().unwrap();
+        engine.run(&low).unwrap();
+        go_on.send(()).unwrap();
+        reserving.join().unwrap().unwrap();
+    });
+    let steps = engine
+        .metrics()
+        .kinds
+        .iter()
+        .map(|kind| kind.steps_back)
+        .sum::<u64>();
+    assert_eq!((steps, reserved(&engine)), (1, 2));
+    conserved(&engine);
+}
+
+#[test]
 fn who_steps_back_in_a_lane_makes_way_for_what_is_more_important() {
     let clock = ManualClock::new();
     // A budget that would never be spent.
@@ -249,12 +329,7 @@ fn who_steps_back_in_a_lane_makes_way_for_what_is_more_important() {
         .workers(0)
         .clock(Clock::manual(&clock))
         .build();
-    engine
-        .change_policies(|policies| {
-            policies.set_grace(LONG);
-            Ok::<_, Infallible>(())
-        })
-        .unwrap();
+    grace(&engine, LONG);
     let entity = Entity::new(0_u64);
     let (is_running, go_on, reserves) = held(&entity);
     let reserves = reserves.retrying(reserving()).priority(Priority::HIGH);

@@ -17,7 +17,7 @@ use super::retry::Next;
 use super::shared::Shared;
 use crate::clock;
 use crate::sync::orderings::site;
-use crate::sync::{self, AtomicU64, sleep};
+use crate::sync::{self, sleep};
 use std::mem;
 use std::time::Duration;
 
@@ -34,8 +34,11 @@ pub(super) struct Claiming<'l> {
     /// How long it may still step back for others, in microseconds: one budget for an operation, as long as
     /// a reservation lasts.
     budget: u64,
-    /// How much of it the operation has spent, if it may come back to its lane. Only whoever runs it writes this.
-    spent: Option<&'l AtomicU64>,
+    /// When it first reserved its target, by which its reservation ends, in microseconds.
+    since: Option<u64>,
+    /// What stays with the operation, if it may come back to its lane: how much of the budget is spent, and `since`.
+    /// Only whoever runs it writes these.
+    record: Option<&'l Header>,
 }
 
 impl<'l> Claiming<'l> {
@@ -48,14 +51,15 @@ impl<'l> Claiming<'l> {
             is_taken: false,
             has_stepped_back: false,
             budget: 0,
-            spent: None,
+            since: None,
+            record: None,
         }
     }
 
     /// That of an operation which was submitted.
     pub(super) fn of(lane: &'l Lane, ledger: &'l Ledger, header: &'l Header) -> Self {
         Claiming {
-            spent: Some(&header.stepped_back),
+            record: Some(header),
             ..Claiming::new(lane, ledger, header.kind)
         }
     }
@@ -96,7 +100,7 @@ impl<'l> Claiming<'l> {
             }
         }
         if reserves {
-            self.take(shared, &own);
+            self.take(shared);
         }
         true
     }
@@ -126,17 +130,26 @@ impl<'l> Claiming<'l> {
     pub(super) fn spend(&mut self, more: Duration) {
         let more = u64::try_from(more.as_micros()).unwrap_or(u64::MAX);
         self.budget = self.budget.saturating_sub(more);
-        if let Some(spent) = self.spent {
+        if let Some(record) = self.record {
+            let spent = &record.stepped_back;
             let sum = spent.load(site::RECORD_LOAD).saturating_add(more);
             spent.store(sum, site::RECORD_STORE);
         }
     }
 
-    /// Reserves the target, unless somebody more important has.
-    pub(super) fn take(&mut self, shared: &Shared, own: &Claim) {
-        if self.lane.reservation.try_take(own, micros(shared))
-            && !mem::replace(&mut self.is_taken, true)
-        {
+    /// Reserves the target by the claim that [`own`](Claiming::own) has made, unless somebody more important has
+    /// reserved it, or the time for which the operation may is over.
+    pub(super) fn take(&mut self, shared: &Shared) {
+        let now = micros(shared);
+        let Some(own) = &mut self.own else { return };
+        if self.since.is_none() {
+            self.since = Some(now);
+            own.start_us = now;
+            if let Some(record) = self.record {
+                record.set_reserved_since(now);
+            }
+        }
+        if self.lane.reservation.try_take(own, now) && !mem::replace(&mut self.is_taken, true) {
             self.ledger.tally.note(&self.kind, Incident::Reserved);
         }
     }
@@ -157,12 +170,16 @@ impl<'l> Claiming<'l> {
             None => {
                 let grace = local::with(shared, |local| local.policies().grace());
                 let grace_us = u64::try_from(grace.as_micros()).unwrap_or(u64::MAX);
-                let spent = self.spent.map_or(0, |spent| spent.load(site::RECORD_LOAD));
+                let spent = self
+                    .record
+                    .map_or(0, |record| record.stepped_back.load(site::RECORD_LOAD));
+                self.since = self.record.and_then(Header::reserved_since);
                 self.budget = grace_us.saturating_mul(4).saturating_sub(spent);
                 Claim {
                     priority,
                     tag: id().get() as u32,
-                    start_us: micros(shared),
+                    // Of no account before it is taken.
+                    start_us: self.since.unwrap_or(0),
                     grace_us,
                 }
             }
@@ -172,8 +189,11 @@ impl<'l> Claiming<'l> {
 
     /// Gives the reservation back, if it has it, and notes if it was over before.
     fn give_back(&mut self, own: &Claim) {
+        if !mem::take(&mut self.is_taken) {
+            return;
+        }
         let was_left = self.lane.reservation.clear(own) && !own.is_over(self.ledger.now() / 1_000);
-        if mem::take(&mut self.is_taken) && !was_left {
+        if !was_left {
             self.ledger.tally.note(&self.kind, Incident::Lapsed);
         }
     }

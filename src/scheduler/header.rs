@@ -61,6 +61,8 @@ pub(super) struct Header {
     pub(super) depth: u32,
     /// How long it has stepped back for reservations, in microseconds.
     pub(super) stepped_back: AtomicU64,
+    /// When it first reserved its target, in microseconds. [`NEVER`]: it has not.
+    reserved_since: AtomicU64,
     /// Its own priority, which it has when nobody lends it a higher one.
     pub(super) own: AtomicU64,
     /// Where it is to be found among what is ready, if it is to be prepared.
@@ -70,6 +72,9 @@ pub(super) struct Header {
     pub(super) children: Lock<Vec<Weak<dyn Work>>>,
     pub(super) waker: Lock<Option<Waker>>,
 }
+
+/// No time in microseconds: nanoseconds of a clock are fewer.
+const NEVER: u64 = u64::MAX;
 
 /// What a header is made of.
 pub(super) struct Birth {
@@ -114,6 +119,7 @@ impl Header {
             trace: None,
             own: AtomicU64::new(u64::from(birth.priority.get())),
             stepped_back: AtomicU64::new(0),
+            reserved_since: AtomicU64::new(NEVER),
             started: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             lost: AtomicUsize::new(birth.lost as usize),
@@ -131,6 +137,17 @@ impl Header {
     /// What it is part of, if that belongs to the same engine: ids are unique only there.
     pub(super) fn parent_here(&self) -> Option<&Arc<dyn Work>> {
         here(self.parent.as_ref(), &self.lane)
+    }
+
+    /// When it first reserved its target, in microseconds.
+    pub(super) fn reserved_since(&self) -> Option<u64> {
+        let since = self.reserved_since.load(site::RECORD_LOAD);
+        (since != NEVER).then_some(since)
+    }
+
+    /// Sets it. Only whoever runs the operation does.
+    pub(super) fn set_reserved_since(&self, since: u64) {
+        self.reserved_since.store(since, site::RECORD_STORE);
     }
 
     /// Whether the attempt after so many that were lost is made under a reservation.

@@ -73,7 +73,7 @@ pub struct Claim {
     pub priority: Priority,
     /// Who it is: the lowest 20 bits are used. Should two share them, they don't step back for each other.
     pub tag: u32,
-    /// When it began.
+    /// When the operation first reserved its target: its reservations end by that, however often it comes back.
     pub start_us: u64,
     /// How long it is protected: the grace of the table, at most a day. Zero is not at all.
     pub grace_us: u64,

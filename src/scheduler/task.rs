@@ -184,7 +184,7 @@ impl Shared {
                     claim.spend(took.saturating_sub(step));
                 }
                 if reserves {
-                    claim.take(self, &own);
+                    claim.take(self);
                 }
             }
             if self.ledger.gate.cancels() {
