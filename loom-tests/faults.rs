@@ -138,6 +138,7 @@ const OF_STORE: &[&Model] = &[
     &crate::store::the_last_with_a_key_goes_as_another_comes::MODEL,
     &crate::store::two_versions_of_a_tree::MODEL,
     &crate::store::a_version_against_a_removal::MODEL,
+    &crate::store::one_moment_in_parts::MODEL,
 ];
 #[cfg(not(feature = "store"))]
 const OF_STORE: &[&Model] = &[];

@@ -4,10 +4,12 @@
 //! entity exists is part of its value, and that a key has it is decided together with its value.
 
 use crate::support::{Value, model, spawn};
+use snapcell::internals::are_unchanged;
 use snapcell::{
-    Children, Edge, EntityId, Forest, Index, Stop, Store, Unknown, transaction,
+    Children, Edge, EntityId, Forest, Index, Loaded, Stop, Store, Unknown, transaction,
     transaction_or_abort,
 };
+use std::sync::Arc;
 
 const ID: EntityId = EntityId::from_bits(1);
 const OTHER: EntityId = EntityId::from_bits(2);
@@ -323,5 +325,63 @@ model! {
         let removed = other.join().unwrap();
         assert!(!forest.contains(&OTHER));
         format!("{mine}, version {removed} removed")
+    }
+}
+
+/// What was seen of two entities, or that it has changed meanwhile.
+fn seen(a: Loaded<'_, Value>, b: Loaded<'_, Value>, is_unchanged: bool) -> String {
+    if is_unchanged {
+        format!("{} {}", a.number(), b.number())
+    } else {
+        "changed".to_owned()
+    }
+}
+
+model! {
+    /// Commits to A and to B, which have nothing to do with each other. One thread looks at A and at B, and asks
+    /// whether they are unchanged: about A itself, about B another thread. And one looks at B and at A, and asks
+    /// about both.
+    /// Invariant: the two agree which commit came first: not "0 1" and "1 0". That they would not without the fence
+    /// `moment::two_moments` shows; here it takes a third preemption, and hundreds of thousands of
+    /// executions.
+    one_moment_in_parts {
+        bound: Some(2),
+        kills: [OnePass],
+        outcomes: [
+            "changed, changed", "changed, 0 0", "changed, 0 1", "changed, 1 0", "changed, 1 1",
+            "0 0, changed", "0 0, 0 0", "0 0, 0 1", "0 0, 1 0", "0 0, 1 1",
+            "0 1, changed", "0 1, 0 0", "0 1, 0 1", "0 1, 1 1",
+            "1 0, changed", "1 0, 0 0", "1 0, 1 0", "1 0, 1 1",
+            "1 1, changed", "1 1, 0 0", "1 1, 0 1", "1 1, 1 0", "1 1, 1 1",
+        ],
+    }
+    |world| {
+        let all = world.entities([0, 0]);
+        // Nothing gets out of its grace before this goes, which leaves less to be tried.
+        let guard = snapcell::pin();
+        let writers = [0, 1].map(|which| {
+            world.spawn(&all, move |world, all| drop(all[which].replace(world.value(1))))
+        });
+        let in_parts = {
+            let all = Arc::clone(&all);
+            spawn(move || {
+                let guard = snapcell::pin();
+                let [a, b] = [0, 1].map(|which| all[which].load(&guard));
+                let (others, of_b) = (Arc::clone(&all), b.stamp());
+                let other = spawn(move || are_unchanged(&[(&others[1], of_b)]));
+                let is_a = are_unchanged(&[(&all[0], a.stamp())]);
+                let is_b = other.join().unwrap();
+                seen(a, b, is_a && is_b)
+            })
+        };
+        let [b, a] = [1, 0].map(|which| all[which].load(&guard));
+        let is_unchanged = are_unchanged(&[(&all[1], b.stamp()), (&all[0], a.stamp())]);
+        let whole = seen(a, b, is_unchanged);
+        let in_parts = in_parts.join().unwrap();
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        drop(guard);
+        format!("{in_parts}, {whole}")
     }
 }

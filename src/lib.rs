@@ -204,6 +204,15 @@ pub mod internals {
     pub use crate::sync::fault::Fault;
     pub use crate::sync::orderings::{Access, Row, TABLE, Weakening};
 
+    /// Whether entities that were looked at one by one still have the stamps that they were seen with: the part of
+    /// one thread.
+    #[cfg(feature = "store")]
+    pub fn are_unchanged<T: Send + Sync + 'static>(
+        seen: &[(&crate::Entity<T>, crate::Stamp)],
+    ) -> bool {
+        crate::cell::is_unchanged(seen.iter().copied())
+    }
+
     /// Starts an execution of a model.
     #[cfg(any(snapcell_model, snapcell_shuttle))]
     pub fn begin() {

@@ -217,7 +217,8 @@ fn fence() {
 /// The second half of [`snapshot_of`], for what was looked at one by one: whether all of it still has the
 /// stamp that it was seen with. Then all of it was current at one moment, after the last look and before this.
 ///
-/// It may be asked in parts, on whatever threads, if all looks at any of it happened before each part is asked.
+/// It may be asked in parts, on whatever threads, if all looks at any of it happened before each part is asked
+/// (model `store::one_moment_in_parts`).
 ///
 /// # Linearization
 /// The fence; of several parts, the first of their fences.
