@@ -285,6 +285,38 @@ fn an_operation_reserves_for_four_graces_in_all_however_often_it_comes_back() {
 }
 
 #[test]
+fn who_was_refused_a_reservation_may_have_it_later() {
+    let clock = ManualClock::new();
+    let engine = Engine::builder()
+        .workers(0)
+        .clock(Clock::manual(&clock))
+        .build();
+    grace(&engine, MILLISECOND);
+    let entity = Entity::new(0_u64);
+    let (is_running, go_on, first) = held(&entity);
+    let first = first.retrying(reserving()).priority(Priority::HIGH);
+    let own = entity.clone();
+    let second = calling(&entity, move || outside(&own));
+    let second = second
+        .retrying(away(10 * MILLISECOND).reserving_after(0))
+        .priority(Priority::HIGH);
+    let second = engine.submit(second).unwrap();
+    thread::scope(|s| {
+        let reserving = s.spawn(|| engine.run(&first).map(drop));
+        is_running.recv().unwrap();
+        engine.serve();
+        go_on.send(()).unwrap();
+        reserving.join().unwrap().unwrap();
+    });
+    assert_eq!((second.status().retries(), reserved(&engine)), (1, 1));
+    clock.advance(10 * MILLISECOND);
+    engine.serve();
+    second.wait().unwrap();
+    assert_eq!(reserved(&engine), 2, "nobody has it any more");
+    conserved(&engine);
+}
+
+#[test]
 fn who_has_stepped_back_for_long_may_reserve_afterwards() {
     let clock = ManualClock::new();
     let engine = Engine::builder()

@@ -216,10 +216,13 @@ const LATE: usize = 8;
 struct Shared {
     /// Up to which position the grace is over. Only grows.
     ripe: AtomicU64,
-    /// Gauges of what waits, for [`lag`].
+    /// Gauges of what waits, for [`lag`]. The nodes of a ring that was closed are [`ENDED`].
     nodes: AtomicUsize,
     bytes: AtomicUsize,
 }
+
+/// So many nodes wait nowhere.
+const ENDED: usize = usize::MAX;
 
 impl Ring {
     const fn new() -> Self {
@@ -259,6 +262,9 @@ impl Ring {
     fn close(&self) {
         self.abandon();
         self.waiting.close();
+        if let Some(shared) = self.shared() {
+            shared.nodes.store(ENDED, site::LAG_HAND_OVER);
+        }
         // SAFETY: called by the closer alone, when nothing of this thread's runs in here.
         drop(unsafe { &mut *self.shared.get() }.take());
     }
@@ -518,9 +524,8 @@ impl Shared {
         let mut threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
         // Now and then, so that a thread's entering takes no longer the more threads there are.
         if threads.len() == threads.capacity() {
-            // Those of threads that have ended. Unlike the number of counts, this looks behind their end, and so
-            // does whoever takes the lock later.
-            threads.retain_mut(|thread| Arc::get_mut(thread).is_none());
+            // Who sees that a thread has ended sees what it has left, and so does whoever takes the lock later.
+            threads.retain(|thread| thread.nodes.load(site::LAG_LOAD) != ENDED);
             let living = threads.len();
             threads.reserve(living);
         }
@@ -591,10 +596,10 @@ pub(crate) fn lag() -> (usize, usize) {
         .unwrap_or_else(PoisonError::into_inner)
         .clone();
     let in_rings = threads.iter().fold((0, 0), |(nodes, bytes), thread| {
-        (
-            nodes + thread.nodes.load(site::LAG_LOAD),
-            bytes + thread.bytes.load(site::LAG_LOAD),
-        )
+        match thread.nodes.load(site::LAG_LOAD) {
+            ENDED => (nodes, bytes),
+            waiting => (nodes + waiting, bytes + thread.bytes.load(site::LAG_LOAD)),
+        }
     });
     let left = orphaned();
     (in_rings.0 + left.0, in_rings.1 + left.1)

@@ -143,13 +143,18 @@ impl<'l> Claiming<'l> {
         let now = micros(shared);
         let Some(own) = &mut self.own else { return };
         if self.since.is_none() {
-            self.since = Some(now);
             own.start_us = now;
+        }
+        if !self.lane.reservation.try_take(own, now) {
+            return;
+        }
+        if self.since.is_none() {
+            self.since = Some(now);
             if let Some(record) = self.record {
                 record.set_reserved_since(now);
             }
         }
-        if self.lane.reservation.try_take(own, now) && !mem::replace(&mut self.is_taken, true) {
+        if !mem::replace(&mut self.is_taken, true) {
             self.ledger.tally.note(&self.kind, Incident::Reserved);
         }
     }
@@ -187,6 +192,15 @@ impl<'l> Claiming<'l> {
         *self.own.insert(claim)
     }
 
+    /// Gives the reservation back, if it has it. It may be taken again.
+    ///
+    /// This comes before the operation can be claimed by somebody else, whose claim would be the same.
+    pub(super) fn leave(&mut self) {
+        if let Some(own) = self.own {
+            self.give_back(&own);
+        }
+    }
+
     /// Gives the reservation back, if it has it, and notes if it was over before.
     fn give_back(&mut self, own: &Claim) {
         if !mem::take(&mut self.is_taken) {
@@ -201,9 +215,7 @@ impl<'l> Claiming<'l> {
 
 impl Drop for Claiming<'_> {
     fn drop(&mut self) {
-        if let Some(own) = self.own {
-            self.give_back(&own);
-        }
+        self.leave();
     }
 }
 

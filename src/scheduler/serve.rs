@@ -322,10 +322,9 @@ impl Shared {
                     held.state().before(interval, priority, age)
                 }
             };
-            if let Some(by) = by
-                && let Ok(status) = self.make_way(&work, by)
-            {
-                drop(claim);
+            let Some(by) = by else { continue };
+            claim.leave();
+            if let Ok(status) = self.make_way(&work, by) {
                 if status.unwanted {
                     let _ = work.end_pending(Verdict::Cancelled, &self.ledger);
                 }
