@@ -66,6 +66,12 @@ fn outside(entity: &Entity<u64>) {
     thread::scope(|s| s.spawn(outsider).join()).unwrap();
 }
 
+/// An engine without threads, of which the test says what time it is.
+fn served_here(clock: &ManualClock) -> Engine {
+    let builder = Engine::builder().workers(0);
+    builder.clock(Clock::manual(clock)).build()
+}
+
 /// What is reserved is protected for so long.
 fn grace(engine: &Engine, long: Duration) {
     let change = engine.change_policies(|policies| {
@@ -138,10 +144,7 @@ fn an_operation_of_another_engine_with_the_same_number_is_a_stranger() {
 #[test]
 fn what_starves_between_others_is_told_that_its_patience_is_over() {
     let clock = ManualClock::new();
-    let engine = Engine::builder()
-        .workers(0)
-        .clock(Clock::manual(&clock))
-        .build();
+    let engine = served_here(&clock);
     let increment = |entity: &Entity<u64>| Operation::update(entity, |n| n + 1);
     let [low, middle] = [(); 2].map(|()| Entity::new(0_u64));
     let low = engine
@@ -216,10 +219,7 @@ fn a_fold_that_stays_away_for_long_leaves_its_lane_to_others() {
 #[test]
 fn the_budget_for_steps_back_is_that_of_the_operation_however_often_it_comes_back() {
     let clock = ManualClock::new();
-    let engine = Engine::builder()
-        .workers(0)
-        .clock(Clock::manual(&clock))
-        .build();
+    let engine = served_here(&clock);
     let entity = Entity::new(0_u64);
     // By the clock, which stands still, what is reserved stays so, so each of them spends all of its budget.
     let while_reserved = |work: &dyn Fn()| {
@@ -260,10 +260,7 @@ fn the_budget_for_steps_back_is_that_of_the_operation_however_often_it_comes_bac
 fn an_operation_reserves_for_four_graces_in_all_however_often_it_comes_back() {
     for (long, reservations) in [(MILLISECOND, 1), (10 * MILLISECOND, 2)] {
         let clock = ManualClock::new();
-        let engine = Engine::builder()
-            .workers(0)
-            .clock(Clock::manual(&clock))
-            .build();
+        let engine = served_here(&clock);
         grace(&engine, long);
         let entity = Entity::new(0_u64);
         let own = entity.clone();
@@ -287,10 +284,7 @@ fn an_operation_reserves_for_four_graces_in_all_however_often_it_comes_back() {
 #[test]
 fn who_was_refused_a_reservation_may_have_it_later() {
     let clock = ManualClock::new();
-    let engine = Engine::builder()
-        .workers(0)
-        .clock(Clock::manual(&clock))
-        .build();
+    let engine = served_here(&clock);
     grace(&engine, MILLISECOND);
     let entity = Entity::new(0_u64);
     let (is_running, go_on, first) = held(&entity);
@@ -319,10 +313,7 @@ fn who_was_refused_a_reservation_may_have_it_later() {
 #[test]
 fn who_has_stepped_back_for_long_may_reserve_afterwards() {
     let clock = ManualClock::new();
-    let engine = Engine::builder()
-        .workers(0)
-        .clock(Clock::manual(&clock))
-        .build();
+    let engine = served_here(&clock);
     grace(&engine, MILLISECOND);
     let entity = Entity::new(0_u64);
     let (is_running, go_on, reserves) = held(&entity);
@@ -357,10 +348,7 @@ fn who_has_stepped_back_for_long_may_reserve_afterwards() {
 fn who_steps_back_in_a_lane_makes_way_for_what_is_more_important() {
     let clock = ManualClock::new();
     // A budget that would never be spent.
-    let engine = Engine::builder()
-        .workers(0)
-        .clock(Clock::manual(&clock))
-        .build();
+    let engine = served_here(&clock);
     grace(&engine, LONG);
     let entity = Entity::new(0_u64);
     let (is_running, go_on, reserves) = held(&entity);
@@ -396,10 +384,7 @@ fn who_steps_back_in_a_lane_makes_way_for_what_is_more_important() {
 #[test]
 fn who_steps_back_makes_no_way_for_what_would_not_be_served_before_it() {
     let clock = ManualClock::new();
-    let engine = Engine::builder()
-        .workers(0)
-        .clock(Clock::manual(&clock))
-        .build();
+    let engine = served_here(&clock);
     let entity = Entity::new(0_u64);
     let (is_running, go_on, reserves) = held(&entity);
     let reserves = reserves.retrying(reserving()).priority(Priority::CRITICAL);
