@@ -35,10 +35,10 @@ use crate::sync::fault::{Fault, planted};
 use crate::sync::orderings::site;
 use crate::sync::{self, AtomicU64, AtomicUsize, global, per_thread};
 use std::cell::{Cell, UnsafeCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::mem::ManuallyDrop;
 use std::ptr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Retirements between two beacons. One in models, so that rings, marks and orphans happen there.
 pub(super) const BEACON: u64 = if MODEL { 1 } else { 256 };
@@ -216,13 +216,10 @@ const LATE: usize = 8;
 struct Shared {
     /// Up to which position the grace is over. Only grows.
     ripe: AtomicU64,
-    /// Gauges of what waits, for [`lag`]. The nodes of a ring that was closed are [`ENDED`].
+    /// Gauges of what waits, for [`lag`].
     nodes: AtomicUsize,
     bytes: AtomicUsize,
 }
-
-/// So many nodes wait nowhere.
-const ENDED: usize = usize::MAX;
 
 impl Ring {
     const fn new() -> Self {
@@ -262,11 +259,10 @@ impl Ring {
     fn close(&self) {
         self.abandon();
         self.waiting.close();
-        if let Some(shared) = self.shared() {
-            shared.nodes.store(ENDED, site::LAG_HAND_OVER);
-        }
         // SAFETY: called by the closer alone, when nothing of this thread's runs in here.
-        drop(unsafe { &mut *self.shared.get() }.take());
+        if let Some(shared) = unsafe { &mut *self.shared.get() }.take() {
+            shared.left();
+        }
     }
 
     fn len(&self) -> usize {
@@ -521,22 +517,33 @@ impl Shared {
             nodes: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
         });
-        let mut threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
-        // Now and then, so that a thread's entering takes no longer the more threads there are.
-        if threads.len() == threads.capacity() {
-            // Who sees that a thread has ended sees what it has left, and so does whoever takes the lock later.
-            threads.retain(|thread| thread.nodes.load(site::LAG_LOAD) != ENDED);
-            let living = threads.len();
-            threads.reserve(living);
-        }
-        threads.push(Arc::clone(&shared));
+        threads().insert(shared.key(), Arc::clone(&shared));
         shared
+    }
+
+    /// Removes it from there. Who doesn't find it finds what it has left, by the lock; of which loom knows nothing,
+    /// so models keep it, and check what those do who find it.
+    fn left(&self) {
+        if !MODEL {
+            threads().remove(&self.key());
+        }
+    }
+
+    fn key(&self) -> usize {
+        ptr::from_ref(self).addr()
     }
 }
 
 global! {
-    /// The rings of all threads, for [`lag`].
-    static THREADS: Mutex<Vec<Arc<Shared>>> = Mutex::new(Vec::new());
+    /// The rings of all threads, for [`lag`], by their addresses.
+    static THREADS: Mutex<Threads> = Mutex::new(Threads::new());
+}
+
+type Threads = BTreeMap<usize, Arc<Shared>>;
+
+/// No word that threads share is looked at while this is held: under shuttle nobody could run then.
+fn threads() -> MutexGuard<'static, Threads> {
+    THREADS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 global! {
@@ -591,15 +598,12 @@ pub(crate) fn retired_since(position: u64, node: *const ()) -> bool {
 /// First what waits in rings, then what ended threads left: that is the way it goes. So whoever ends meanwhile
 /// may be counted twice, and is not missed (LAG_HAND_OVER, LAG_LOAD).
 pub(crate) fn lag() -> (usize, usize) {
-    let threads = THREADS
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
-    let in_rings = threads.iter().fold((0, 0), |(nodes, bytes), thread| {
-        match thread.nodes.load(site::LAG_LOAD) {
-            ENDED => (nodes, bytes),
-            waiting => (nodes + waiting, bytes + thread.bytes.load(site::LAG_LOAD)),
-        }
+    let rings: Vec<_> = threads().values().cloned().collect();
+    let in_rings = rings.iter().fold((0, 0), |(nodes, bytes), ring| {
+        (
+            nodes + ring.nodes.load(site::LAG_LOAD),
+            bytes + ring.bytes.load(site::LAG_LOAD),
+        )
     });
     let left = orphaned();
     (in_rings.0 + left.0, in_rings.1 + left.1)
