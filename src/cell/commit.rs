@@ -67,7 +67,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
                 ));
             }
         };
-        match attempt.commit(draft, || self.0.wake()) {
+        match attempt.commit(draft, self.0.waker()) {
             Ok(published) => Ok(Committed {
                 publication: attempt.publication(published),
                 attempts: 1,
@@ -119,7 +119,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
             Ok(draft) => draft,
             Err((proposed, refusal)) => return Err(self.refused(proposed, expected, refusal)),
         };
-        match self.head().commit_on(&base.0, draft, || self.0.wake()) {
+        match self.head().commit_on(&base.0, draft, self.0.waker()) {
             Ok(publication) => Ok(Committed {
                 publication,
                 attempts: 1,
@@ -154,7 +154,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
                     return Err(CommitError::new(value, seen, seen.stamp(), refusal));
                 }
             };
-            match attempt.commit(draft, || self.0.wake()) {
+            match attempt.commit(draft, self.0.waker()) {
                 Ok(published) => {
                     return Ok(Committed {
                         publication: attempt.publication(published),
@@ -224,7 +224,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
                 Ok(draft) => draft,
                 Err((mine, refusal)) => return Err(self.refused(mine, expected, refusal)),
             };
-            mine = match self.head().commit_on(&base.0, draft, || self.0.wake()) {
+            mine = match self.head().commit_on(&base.0, draft, self.0.waker()) {
                 Ok(publication) => {
                     return Ok(Committed {
                         publication,
@@ -256,7 +256,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
                 }
             };
             let tried = theirs.address();
-            match attempt.commit(draft, || self.0.wake()) {
+            match attempt.commit(draft, self.0.waker()) {
                 Ok(published) => {
                     quietly(|| drop(mine));
                     return Ok(Committed {

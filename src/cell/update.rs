@@ -186,7 +186,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
         }
         let position = computing.end();
         let tried = seen.address();
-        match attempt.commit_and_hold(draft, || self.0.wake()) {
+        match attempt.commit_and_hold(draft, self.0.waker()) {
             Ok(held) => Ok((Snapshot(held), true)),
             Err(draft) if reclaim::retired_since(position, tried) => {
                 Err(UpdateError::SelfConflict {
@@ -232,7 +232,7 @@ impl<T: Send + Sync + 'static, E: 'static> Entity<T, E> {
             }
             let position = computing.end();
             let tried = seen.address();
-            match attempt.commit(draft, || self.0.wake()) {
+            match attempt.commit(draft, self.0.waker()) {
                 Ok(published) => {
                     let publication = attempt.publication(published);
                     if planted(Fault::RecordAfterCommit) {
