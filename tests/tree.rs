@@ -1076,6 +1076,10 @@ fn a_chain_of_100_000_is_built_edited_compared_versioned_and_dropped() {
     );
     drop((tree, edited));
     assert_eq!(after.iter().count(), 100_000);
+    let shown = after.to_string();
+    let end = shown.lines().last().unwrap();
+    assert!(end.contains("depth 100000: kids[0]: "), "{end}");
+    assert!(shown.len() < 250 * 100_000, "{}", shown.len());
     drop((after, cut, forest));
 }
 

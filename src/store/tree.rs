@@ -400,15 +400,22 @@ impl<T> fmt::Debug for Tree<T> {
     }
 }
 
-/// A line for each node, indented by its depth: where its parent has it, its id, its stamp or `edited`.
+/// A node that is deeper isn't shown further to the right, but with its depth.
+const INDENTED: usize = 64;
+
+/// A line for each node, indented by its depth: where its parent has it, its id, its stamp or `edited`. Below a
+/// depth of 64 lines aren't indented further, but say how deep they are: what is shown of a tree grows with its nodes.
 impl<T> fmt::Display for Tree<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for node in self {
             if node.depth > 1 {
                 f.write_str("\n")?;
             }
-            for _ in 1..node.depth {
+            for _ in 1..node.depth.min(INDENTED) {
                 f.write_str("  ")?;
+            }
+            if node.depth > INDENTED {
+                write!(f, "depth {}: ", node.depth)?;
             }
             if let Some(edge) = node.edge {
                 write!(f, "{edge}: ")?;
