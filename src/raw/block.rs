@@ -413,8 +413,8 @@ impl<T: Send + Sync + 'static, X> Handle<T, X> {
         self.block().extra().map(|extra| &extra.content)
     }
 
-    /// What tells all who wait that there is something to see. Of one type for all who commit, so that what a
-    /// head does with it is compiled once, and not for each closure that computes a change.
+    /// What tells all who wait that there is something to see. Of one type for all who commit by such a handle, so
+    /// that what a head does with it is compiled once, and not for each closure that computes a change.
     #[inline(always)]
     pub(crate) fn waker(&self) -> impl Fn() {
         || self.block().wake()

@@ -25,7 +25,7 @@
 //!
 //! # Progress
 //! Nothing here waits for another thread (to let others run is a hint to the system), with one exception: the first retirement of a thread
-//! enters the thread into a list, under a lock, for [`lag`] alone.
+//! enters the thread into a list, and its end takes it out, under a lock, for [`lag`] alone.
 
 use super::backlog::Backlog;
 use super::grace;
@@ -200,6 +200,8 @@ struct Ring {
     backlog: Backlog,
     /// The size of what waits.
     bytes: Cell<usize>,
+    /// Under which what is shared of it is in the list of all threads.
+    key: Cell<u64>,
     /// From the first retirement to the end of the thread.
     shared: UnsafeCell<Option<Arc<Shared>>>,
     /// What was retired last after that, at its position modulo the length.
@@ -232,6 +234,7 @@ impl Ring {
             backlog: Backlog::new(),
             bytes: Cell::new(0),
             shared: UnsafeCell::new(None),
+            key: Cell::new(0),
             late: [const { Cell::new(ptr::null()) }; LATE],
         }
     }
@@ -248,7 +251,8 @@ impl Ring {
     #[inline(never)]
     fn open(&self) -> bool {
         if self.shared().is_none() && CLOSER.try_with(|_| ()).is_ok() {
-            let shared = Shared::entered();
+            let (shared, key) = Shared::entered();
+            self.key.set(key);
             // SAFETY: there is none, so nobody looks at it.
             unsafe { *self.shared.get() = Some(shared) };
         }
@@ -260,8 +264,8 @@ impl Ring {
         self.abandon();
         self.waiting.close();
         // SAFETY: called by the closer alone, when nothing of this thread's runs in here.
-        if let Some(shared) = unsafe { &mut *self.shared.get() }.take() {
-            shared.left();
+        if unsafe { &mut *self.shared.get() }.take().is_some() {
+            Shared::left(self.key.get());
         }
     }
 
@@ -510,36 +514,34 @@ impl Drop for Busy<'_> {
 }
 
 impl Shared {
-    /// A new one, entered into the list of all threads.
-    fn entered() -> Arc<Shared> {
+    /// A new one, entered into the list of all threads, and its key there.
+    fn entered() -> (Arc<Shared>, u64) {
         let shared = Arc::new(Shared {
             ripe: AtomicU64::new(0),
             nodes: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
         });
-        threads().insert(shared.key(), Arc::clone(&shared));
-        shared
+        let mut threads = threads();
+        let key = threads.last_key_value().map_or(0, |(last, _)| last + 1);
+        threads.insert(key, Arc::clone(&shared));
+        (shared, key)
     }
 
-    /// Removes it from there. Who doesn't find it finds what it has left, by the lock; of which loom knows nothing,
+    /// Removes one from there. Who doesn't find it finds what it has left, by the lock; of which loom knows nothing,
     /// so models keep it, and check what those do who find it.
-    fn left(&self) {
+    fn left(key: u64) {
         if !MODEL {
-            threads().remove(&self.key());
+            threads().remove(&key);
         }
-    }
-
-    fn key(&self) -> usize {
-        ptr::from_ref(self).addr()
     }
 }
 
 global! {
-    /// The rings of all threads, for [`lag`], by their addresses.
+    /// The rings of all threads, for [`lag`], in the order in which they came.
     static THREADS: Mutex<Threads> = Mutex::new(Threads::new());
 }
 
-type Threads = BTreeMap<usize, Arc<Shared>>;
+type Threads = BTreeMap<u64, Arc<Shared>>;
 
 /// No word that threads share is looked at while this is held: under shuttle nobody could run then.
 fn threads() -> MutexGuard<'static, Threads> {
