@@ -345,9 +345,9 @@ impl Tally {
             // Any of them, so that kinds that come in turns don't all go in turns.
             mine.swap_remove(fastrand::usize(..MINE));
         }
-        let place = mine.len();
-        mine.push(Mine::new(self, *kind));
-        &mine[place].row
+        // Found first: those of engines that are gone are still there.
+        mine.insert(0, Mine::new(self, *kind));
+        &mine[0].row
     }
 
     #[inline]
