@@ -16,8 +16,8 @@ use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// How many lanes are remembered.
-const LANES: usize = 8;
+/// How many pairs of lanes are remembered.
+const PAIRS: usize = 8;
 
 per_thread! {
     static LOCAL: RefCell<Option<Local>> = RefCell::new(None);
@@ -28,8 +28,9 @@ pub(super) struct Local {
     /// Of which engine.
     engine: u64,
     policies: Remembered<Policies>,
-    /// Each at a place that follows from its target.
-    lanes: [Option<Arc<Lane>>; LANES],
+    /// Each at one of two places that follow from its target: where there was one, two of three targets had the same one
+    /// time in three, and each operation on them asked the map.
+    lanes: [[Option<Arc<Lane>>; 2]; PAIRS],
     /// Numbers of operations that are this thread's to give.
     ids: Range<u64>,
     /// How many it takes next time.
@@ -72,18 +73,23 @@ impl Local {
     /// The lane of an entity.
     #[inline]
     pub(super) fn lane(&mut self, shared: &Shared, target: usize) -> &Arc<Lane> {
-        let place = &mut self.lanes[place_of(target)];
-        match place {
-            Some(lane) if lane.target == target => {}
-            _ => *place = Some(shared.find_lane(target)),
-        }
-        place.as_ref().expect("it was found")
+        let pair = &mut self.lanes[pair_of(target)];
+        let known = pair
+            .iter()
+            .position(|lane| lane.as_ref().is_some_and(|lane| lane.target == target));
+        let place = known.unwrap_or_else(|| {
+            // Of those that are there the one that came first goes.
+            pair.swap(0, 1);
+            pair[0] = Some(shared.find_lane(target));
+            0
+        });
+        pair[place].as_ref().expect("it was found")
     }
 }
 
 /// Entities lie at least 64 bytes apart.
-fn place_of(target: usize) -> usize {
-    (target >> 6 ^ target >> 12) % LANES
+fn pair_of(target: usize) -> usize {
+    (target >> 6 ^ target >> 12) % PAIRS
 }
 
 /// What this thread remembers. Nothing of anybody else's may run in `look`, which is called once.
@@ -107,7 +113,7 @@ impl Local {
         Local {
             engine: shared.id,
             policies: shared.policies.remember(),
-            lanes: [const { None }; LANES],
+            lanes: [const { [const { None }; 2] }; PAIRS],
             ids: 0..0,
             more: 1,
             overtaken_at: 0,
