@@ -397,8 +397,8 @@ mod scheduler {
     use super::{Ledger, Value, entity, explore, on_threads};
     use shuttle::rand::Rng;
     use snapcell::{
-        Clock, Engine, EngineBuilder, Entity, ManualClock, Operation, OperationError, Policies,
-        Policy, Priority, RetryPolicy, ShutDown, Snapshot, Ticket,
+        Clock, Engine, EngineBuilder, Entity, EventKind, ManualClock, Operation, OperationError,
+        Policies, Policy, Priority, RetryPolicy, ShutDown, Snapshot, Ticket,
     };
     use std::convert::Infallible;
     use std::sync::atomic::AtomicU32;
@@ -941,6 +941,39 @@ mod scheduler {
             engine.start();
             let ticket = submit(&engine, &entities[0], ledger, Priority::NORMAL);
             assert!(ticket.expect("it is open again").wait().is_ok());
+        });
+    }
+
+    #[test]
+    fn who_subscribes_first_beside_others_is_told_all_that_comes_after() {
+        const ALL: u64 = 4;
+        explore(|ledger| {
+            let engine = builder().build();
+            let entity = entity(ledger);
+            let subscriptions = on_threads(ALL, {
+                let (engine, entity) = (engine.clone(), entity.clone());
+                let ledger = Arc::clone(ledger);
+                move |_| {
+                    let told = Arc::new(AtomicU32::new(0));
+                    let subscription = engine.on(EventKind::Completed, {
+                        let told = Arc::clone(&told);
+                        move |_| _ = told.fetch_add(1, SeqCst)
+                    });
+                    let priority = any_priority();
+                    let ticket =
+                        submit(&engine, &entity, &ledger, priority).expect("there is room");
+                    assert!(ticket.wait().is_ok());
+                    (told, subscription)
+                }
+            });
+            check(&engine, &[entity]);
+            for (told, subscription) in subscriptions {
+                let told = u64::from(told.load(SeqCst));
+                assert!((1..=ALL).contains(&told), "told of {told} of {ALL}");
+                // Of what others did beside it.
+                ledger.retried.fetch_add(told as usize - 1, SeqCst);
+                drop(subscription);
+            }
         });
     }
 }

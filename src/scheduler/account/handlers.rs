@@ -163,6 +163,8 @@ pub(in super::super) struct Handlers {
 struct State {
     /// In the order in which they are called.
     handlers: Arc<Vec<Arc<Handler>>>,
+    /// The ring is told of events.
+    is_fed: bool,
     has_thread: bool,
     /// Somebody calls the handlers. Others don't meanwhile, so that each event is handled before the next one.
     is_calling: bool,
@@ -176,6 +178,7 @@ impl Handlers {
             ring: OnceLock::new(),
             state: Lock::new(State {
                 handlers: Arc::new(Vec::new()),
+                is_fed: false,
                 has_thread: false,
                 is_calling: false,
                 is_wanted: false,
@@ -202,12 +205,13 @@ impl Handlers {
             is_over: AtomicUsize::new(0),
             panics: AtomicU64::new(0),
         });
-        let ring = self.ring.get_or_init(|| {
-            let ring = Ring::new(EventKinds::default(), CAPACITY);
-            feed.add(&ring);
-            ring
-        });
+        // Nothing that threads share is looked at in here: under shuttle nobody else could run meanwhile.
+        let make = || Ring::new(EventKinds::default(), CAPACITY);
+        let ring = self.ring.get_or_init(make);
         let starts = self.state.with(|state| {
+            if !std::mem::replace(&mut state.is_fed, true) {
+                feed.add(ring);
+            }
             let earlier = |other: &Arc<Handler>| other.priority >= handler.priority;
             let place = state.handlers.partition_point(earlier);
             set(ring, state, |handlers| {
