@@ -217,7 +217,7 @@ pub mod internals {
     #[cfg(any(snapcell_model, snapcell_shuttle))]
     pub fn begin() {
         crate::sync::oracle::begin();
-        crate::raw::retired::begin();
+        crate::raw::rings::begin();
     }
 
     /// Ends an execution of a model: nobody may be pinned, and nothing may be left to do.

@@ -3,6 +3,7 @@
 
 use crate::raw;
 use crate::raw::reclaim::{self, Reclaim, Reclaimer};
+use crate::raw::rings;
 use std::fmt;
 
 /// A pin: while it lives, whatever can be loaded under it stays.
@@ -114,7 +115,7 @@ pub struct Lag {
 /// ```
 #[must_use]
 pub fn reclamation_lag() -> Lag {
-    let (nodes, bytes) = reclaim::lag();
+    let (nodes, bytes) = rings::lag();
     Lag { nodes, bytes }
 }
 

@@ -25,20 +25,20 @@
 //!
 //! # Progress
 //! Nothing here waits for another thread (to let others run is a hint to the system), with one exception: the first retirement of a thread
-//! enters the thread into a list, and its end takes it out, under a lock, for [`lag`] alone.
+//! enters its ring into a list, and its end takes it out, under a lock (`rings.rs`).
 
 use super::backlog::Backlog;
 use super::grace;
 use super::retired::{Batch, Releaser, Retired, no_orphans, orphaned, release_orphans};
+use super::rings::{Entered, Shared};
 use super::slots::Slots;
 use crate::sync::fault::{Fault, planted};
 use crate::sync::orderings::site;
-use crate::sync::{self, AtomicU64, AtomicUsize, global, per_thread};
+use crate::sync::{self, AtomicUsize, global, per_thread};
 use std::cell::{Cell, UnsafeCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::ptr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Retirements between two beacons. One in models, so that rings, marks and orphans happen there.
 pub(super) const BEACON: u64 = if MODEL { 1 } else { 256 };
@@ -200,10 +200,8 @@ struct Ring {
     backlog: Backlog,
     /// The size of what waits.
     bytes: Cell<usize>,
-    /// Under which what is shared of it is in the list of all threads.
-    key: Cell<u64>,
-    /// From the first retirement to the end of the thread.
-    shared: UnsafeCell<Option<Arc<Shared>>>,
+    /// What others see of it, from the first retirement to the end of the thread.
+    shared: UnsafeCell<Option<Entered>>,
     /// What was retired last after that, at its position modulo the length.
     late: [Cell<*const ()>; LATE],
 }
@@ -211,17 +209,6 @@ struct Ring {
 /// A closure that commits more often than this, of which the first time to its own entity, while its
 /// thread's locals are being destroyed, is not found out.
 const LATE: usize = 8;
-
-/// What other threads write or read of a ring. A line of its own: the owner looks at the mark with
-/// every commit.
-#[repr(align(128))]
-struct Shared {
-    /// Up to which position the grace is over. Only grows.
-    ripe: AtomicU64,
-    /// Gauges of what waits, for [`lag`].
-    nodes: AtomicUsize,
-    bytes: AtomicUsize,
-}
 
 impl Ring {
     const fn new() -> Self {
@@ -234,13 +221,12 @@ impl Ring {
             backlog: Backlog::new(),
             bytes: Cell::new(0),
             shared: UnsafeCell::new(None),
-            key: Cell::new(0),
             late: [const { Cell::new(ptr::null()) }; LATE],
         }
     }
 
     #[inline(always)]
-    fn shared(&self) -> Option<&Arc<Shared>> {
+    fn shared(&self) -> Option<&Entered> {
         // SAFETY: only this thread gets here. It is set where there is none, and taken when the thread
         // ends, by `open` and `close`, and neither is called while somebody looks at it.
         unsafe { &*self.shared.get() }.as_ref()
@@ -251,10 +237,8 @@ impl Ring {
     #[inline(never)]
     fn open(&self) -> bool {
         if self.shared().is_none() && CLOSER.try_with(|_| ()).is_ok() {
-            let (shared, key) = Shared::entered();
-            self.key.set(key);
             // SAFETY: there is none, so nobody looks at it.
-            unsafe { *self.shared.get() = Some(shared) };
+            unsafe { *self.shared.get() = Some(Entered::new()) };
         }
         self.shared().is_some()
     }
@@ -264,9 +248,7 @@ impl Ring {
         self.abandon();
         self.waiting.close();
         // SAFETY: called by the closer alone, when nothing of this thread's runs in here.
-        if unsafe { &mut *self.shared.get() }.take().is_some() {
-            Shared::left(self.key.get());
-        }
+        drop(unsafe { &mut *self.shared.get() }.take());
     }
 
     fn len(&self) -> usize {
@@ -334,15 +316,13 @@ impl Ring {
     /// Sets the gauges. Only this thread does.
     #[inline(always)]
     fn show(&self, shared: &Shared) {
-        shared.nodes.store(self.waiting.len(), site::GAUGE_STORE);
-        shared.bytes.store(self.bytes.get(), site::GAUGE_STORE);
+        shared.show(self.waiting.len(), self.bytes.get());
     }
 
     /// Sets them to nothing, when another gauge has what was here.
     fn show_none(&self) {
         if let Some(shared) = self.shared() {
-            shared.bytes.store(0, site::LAG_HAND_OVER);
-            shared.nodes.store(0, site::LAG_HAND_OVER);
+            shared.show_none();
         }
     }
 
@@ -350,15 +330,13 @@ impl Ring {
     #[cold]
     #[inline(never)]
     fn light(&self, guard: &Guard) {
-        let Some(shared) = self.shared().cloned() else {
+        let Some(shared) = self.shared().map(Entered::keep) else {
             return;
         };
         let upto = self.waiting.back();
         self.lit.set(upto);
         let marked = upto + u64::from(planted(Fault::RipeTooEarly));
-        defer(guard, move || {
-            shared.ripe.fetch_max(marked, site::RIPE_MARK);
-        });
+        defer(guard, move || shared.mark(marked));
         self.waiting.shrink();
     }
 
@@ -391,7 +369,7 @@ impl Ring {
         let Some(shared) = self.shared() else {
             return;
         };
-        let ripe = shared.ripe.load(site::RIPE_LOAD);
+        let ripe = shared.ripe();
         let waiting = self.waiting.back() - ripe.max(self.waiting.front());
         if self.backlog.is_too_long(waiting) {
             sync::yield_now();
@@ -415,7 +393,7 @@ impl Ring {
     #[inline]
     fn release(&self, nodes: u64, orphans: usize) {
         if let Some(shared) = self.shared() {
-            let ripe = shared.ripe.load(site::RIPE_LOAD);
+            let ripe = shared.ripe();
             let front = self.waiting.front();
             if front < ripe {
                 let ripe = if planted(Fault::ReleasePastMark) {
@@ -513,41 +491,6 @@ impl Drop for Busy<'_> {
     }
 }
 
-impl Shared {
-    /// A new one, entered into the list of all threads, and its key there.
-    fn entered() -> (Arc<Shared>, u64) {
-        let shared = Arc::new(Shared {
-            ripe: AtomicU64::new(0),
-            nodes: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(0),
-        });
-        let mut threads = threads();
-        let key = threads.last_key_value().map_or(0, |(last, _)| last + 1);
-        threads.insert(key, Arc::clone(&shared));
-        (shared, key)
-    }
-
-    /// Removes one from there. Who doesn't find it finds what it has left, by the lock; of which loom knows nothing,
-    /// so models keep it, and check what those do who find it.
-    fn left(key: u64) {
-        if !MODEL {
-            threads().remove(&key);
-        }
-    }
-}
-
-global! {
-    /// The rings of all threads, for [`lag`], in the order in which they came.
-    static THREADS: Mutex<Threads> = Mutex::new(Threads::new());
-}
-
-type Threads = BTreeMap<u64, Arc<Shared>>;
-
-/// No word that threads share is looked at while this is held: under shuttle nobody could run then.
-fn threads() -> MutexGuard<'static, Threads> {
-    THREADS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 global! {
     /// Actions that are deferred and have not run. A gauge, for [`Reclaim::reclaim`] to see progress.
     static DEFERRED: AtomicUsize = AtomicUsize::new(0);
@@ -593,22 +536,6 @@ pub(crate) fn is_computing() -> bool {
 #[cold]
 pub(crate) fn retired_since(position: u64, node: *const ()) -> bool {
     RING.with(|ring| ring.has_since(position, node))
-}
-
-/// Nodes and bytes that wait for their grace, of all threads.
-///
-/// First what waits in rings, then what ended threads left: that is the way it goes. So whoever ends meanwhile
-/// may be counted twice, and is not missed (LAG_HAND_OVER, LAG_LOAD).
-pub(crate) fn lag() -> (usize, usize) {
-    let rings: Vec<_> = threads().values().cloned().collect();
-    let in_rings = rings.iter().fold((0, 0), |(nodes, bytes), ring| {
-        (
-            nodes + ring.nodes.load(site::LAG_LOAD),
-            bytes + ring.bytes.load(site::LAG_LOAD),
-        )
-    });
-    let left = orphaned();
-    (in_rings.0 + left.0, in_rings.1 + left.1)
 }
 
 /// What the end of a thread does, called by the threads of models, where the end itself comes after

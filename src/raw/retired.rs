@@ -152,12 +152,3 @@ fn put_back(list: *mut Batch) {
 pub(super) fn orphaned() -> (usize, usize) {
     (NODES.load(site::GAUGE_LOAD), BYTES.load(site::GAUGE_LOAD))
 }
-
-/// Makes what all threads share here, before any is spawned: loom takes a later first use for an
-/// order between threads.
-#[cfg(any(snapcell_model, snapcell_shuttle))]
-pub(crate) fn begin() {
-    no_orphans();
-    orphaned();
-    super::reclaim::lag();
-}
