@@ -497,9 +497,21 @@ const TARGETS: &[Target] = &[
         AtLeast(2.0),
     ),
     target(
+        "brutality, served by who waits, M/s",
+        scheduler("brutality, 3 000 000 operations"),
+        ("snapcell submit, 2 threads, served by them", "commits"),
+        AtLeast(2.0),
+    ),
+    target(
         "brutality, M/s",
         scheduler("brutality, 3 000 000 operations"),
         ("snapcell stage of 100, 1 thread", "commits"),
+        AtLeast(2.0),
+    ),
+    target(
+        "brutality, short ones, M/s",
+        scheduler("brutality, 3 000 000 operations"),
+        ("snapcell submit, short ones, 2 threads", "commits"),
         AtLeast(2.0),
     ),
     target(
