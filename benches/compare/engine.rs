@@ -43,7 +43,7 @@ pub(crate) fn answer(plan: &Plan) -> Answer {
             "In batches: 64 operations, spread over the targets. The engine gets ordinary ones by a stage, short ones by one call, the others one by one; `actor, batches` \
              gets one message for each target. `actor, folds` takes up to 256 from its channel and publishes them by one commit.",
             "Brutality is the workload of the example of this name: 1.6 KB in each of three targets, four kinds of operations, six in ten of \
-             priority 5, three of 8, one of 10, nothing done but what they change. By updates it goes past the engine.",
+             priority 5, three of 8, one of 10, nothing done but what they change. 512 are under way for each submitter. By updates it goes past the engine.",
             "Operations that wait do so for 5 ms, one after the other for each target: 600 a second can be done. What is prepared waits \
              beside others, 64 at once.",
         ],

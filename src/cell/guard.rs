@@ -100,7 +100,7 @@ pub struct Lag {
 /// for a moment, and is never left out.
 ///
 /// # Progress
-/// Blocking: it copies the list of threads under a lock, which the first commit of a new thread takes too, and
+/// Blocking: it copies the list of rings under a lock, which the first commit of a new thread takes too, and
 /// the end of one that has committed.
 ///
 /// # Examples

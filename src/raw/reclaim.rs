@@ -247,7 +247,8 @@ impl Ring {
     fn close(&self) {
         self.abandon();
         self.waiting.close();
-        // SAFETY: called by the closer alone, when nothing of this thread's runs in here.
+        // SAFETY: called at the end of the thread alone, by the closer or `leave`, when nothing of this thread's runs in
+        // here. What was left is counted elsewhere by now, as `Entered` wants it.
         drop(unsafe { &mut *self.shared.get() }.take());
     }
 

@@ -1,4 +1,5 @@
-//! What threads see of each other's rings: up to where each is ripe, and how much waits in it.
+//! What threads have to do with each other's rings: somebody marks up to where one is ripe, and anybody may see how much
+//! waits in it.
 //!
 //! The ring of a thread is entered into a list of all when it retires something for the first time, and taken out when
 //! it ends. The list is for [`lag`] alone; what is retired and released finds its ring without it.
@@ -54,7 +55,7 @@ impl Shared {
     }
 }
 
-/// A ring in the list of all, until this is dropped.
+/// A ring in the list of all, until this is dropped. What is left in the ring is counted among the orphans before that.
 pub(super) struct Entered {
     shared: Arc<Shared>,
     /// Its place in the list.
@@ -74,7 +75,7 @@ impl Entered {
         Entered { shared, key }
     }
 
-    /// For whoever marks it later, when it may be gone.
+    /// For whoever marks it later, when the ring may have ended.
     pub(super) fn keep(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
     }
@@ -90,8 +91,9 @@ impl Deref for Entered {
 }
 
 impl Drop for Entered {
-    /// Who doesn't find it in the list any more finds what it has left, by the lock; of which loom knows nothing, so in
-    /// models it stays, and they check what those do who find it.
+    /// Whoever doesn't find the ring in the list any more finds what it has left among the orphans: the lock of the list
+    /// orders the two. loom doesn't know locks of `std`, so in models the ring stays, and what they check is the look at one
+    /// that has ended.
     fn drop(&mut self) {
         if !cfg!(any(snapcell_model, snapcell_epoch_model, snapcell_shuttle)) {
             rings().remove(&self.key);
@@ -125,8 +127,8 @@ pub(crate) fn lag() -> (usize, usize) {
     (in_rings.0 + left.0, in_rings.1 + left.1)
 }
 
-/// Makes what all threads share here, before any is spawned: loom takes a later first use for an
-/// order between threads.
+/// Makes what all threads share, here and among the orphans, before any is spawned: loom takes a later first use for
+/// an order between threads.
 #[cfg(any(snapcell_model, snapcell_shuttle))]
 pub(crate) fn begin() {
     super::retired::no_orphans();

@@ -16,8 +16,13 @@ use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// How many pairs of lanes are remembered.
-const PAIRS: usize = 8;
+/// How many sets of lanes are remembered, and how many lanes in each. In models all lanes are of one set.
+const SETS: usize = 8;
+const WAYS: usize = if cfg!(any(snapcell_model, snapcell_shuttle)) {
+    1
+} else {
+    2
+};
 
 per_thread! {
     static LOCAL: RefCell<Option<Local>> = RefCell::new(None);
@@ -28,9 +33,9 @@ pub(super) struct Local {
     /// Of which engine.
     engine: u64,
     policies: Remembered<Policies>,
-    /// Each at one of two places that follow from its target: where there was one, two of three targets had the same one
-    /// time in three, and each operation on them asked the map.
-    lanes: [[Option<Arc<Lane>>; 2]; PAIRS],
+    /// Each in the set that follows from its target. With one place in a set, two of three targets would share it one time
+    /// in three, and each operation on them would ask the map.
+    lanes: [[Option<Arc<Lane>>; WAYS]; SETS],
     /// Numbers of operations that are this thread's to give.
     ids: Range<u64>,
     /// How many it takes next time.
@@ -73,23 +78,23 @@ impl Local {
     /// The lane of an entity.
     #[inline]
     pub(super) fn lane(&mut self, shared: &Shared, target: usize) -> &Arc<Lane> {
-        let pair = &mut self.lanes[pair_of(target)];
-        let known = pair
+        let set = &mut self.lanes[set_of(target)];
+        let known = set
             .iter()
             .position(|lane| lane.as_ref().is_some_and(|lane| lane.target == target));
         let place = known.unwrap_or_else(|| {
             // Of those that are there the one that came first goes.
-            pair.swap(0, 1);
-            pair[0] = Some(shared.find_lane(target));
+            set.rotate_right(1);
+            set[0] = Some(shared.find_lane(target));
             0
         });
-        pair[place].as_ref().expect("it was found")
+        set[place].as_ref().expect("it was found")
     }
 }
 
 /// Entities lie at least 64 bytes apart.
-fn pair_of(target: usize) -> usize {
-    (target >> 6 ^ target >> 12) % PAIRS
+fn set_of(target: usize) -> usize {
+    (target >> 6 ^ target >> 12) % SETS
 }
 
 /// What this thread remembers. Nothing of anybody else's may run in `look`, which is called once.
@@ -113,7 +118,7 @@ impl Local {
         Local {
             engine: shared.id,
             policies: shared.policies.remember(),
-            lanes: [const { [const { None }; 2] }; PAIRS],
+            lanes: [const { [const { None }; WAYS] }; SETS],
             ids: 0..0,
             more: 1,
             overtaken_at: 0,

@@ -30,8 +30,8 @@ const WHOLE: u32 = 1_000_000;
 /// A run takes long, so there are no more repeats of it.
 const REPEATS: usize = 3;
 
-/// How many operations a submitter has under way, and how many are staged together. Each holds a snapshot of 1.6 KB from
-/// when it is done until its ticket was asked: of some thousands what all of them wait for is memory.
+/// How many operations a submitter has under way, but for a batch, and how many are staged together. Each holds a snapshot
+/// of 1.6 KB from when it is done until its ticket is asked: with thousands of them all contenders would wait for memory.
 const WINDOW: usize = 512;
 const BATCH: u32 = 100;
 

@@ -205,12 +205,14 @@ impl Handlers {
             is_over: AtomicUsize::new(0),
             panics: AtomicU64::new(0),
         });
-        // Nothing that threads share is looked at in here: under shuttle nobody else could run meanwhile.
+        // Only made in here, not added to the feed, which takes a lock: shuttle doesn't know `OnceLock`s. Whoever waits for one
+        // holds up the only thread there is, so whoever is to fill it must not have to wait.
         let make = || Ring::new(EventKinds::default(), CAPACITY);
         let ring = self.ring.get_or_init(make);
         let starts = self.state.with(|state| {
-            if !std::mem::replace(&mut state.is_fed, true) {
+            if !state.is_fed {
                 feed.add(ring);
+                state.is_fed = true;
             }
             let earlier = |other: &Arc<Handler>| other.priority >= handler.priority;
             let place = state.handlers.partition_point(earlier);

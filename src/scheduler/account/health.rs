@@ -366,7 +366,7 @@ impl Engine {
     /// [alert](crate::What::Alert) or a [stalled reclamation](crate::What::ReclamationStalled), each time.
     ///
     /// # Complexity
-    /// It looks at all lanes, at all threads that have ever used the engine or committed, and, with a registry, at all
+    /// It looks at all lanes, at all threads that use the engine or have committed, and, with a registry, at all
     /// operations that haven't ended. Not for each operation; once a second is fine.
     ///
     /// # Examples

@@ -345,7 +345,7 @@ impl Tally {
             // Any of them, so that kinds that come in turns don't all go in turns.
             mine.swap_remove(fastrand::usize(..MINE));
         }
-        // Found first: those of engines that are gone are still there.
+        // At the front, to be found first: the rows of engines that are gone may still be there.
         mine.insert(0, Mine::new(self, *kind));
         &mine[0].row
     }
