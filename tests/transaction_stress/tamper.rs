@@ -5,7 +5,7 @@
 
 use super::history::{History, Record, State};
 use fastrand::Rng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 type Way = fn(&mut History, &mut Rng) -> Option<()>;
 
@@ -29,13 +29,22 @@ fn any<T>(rng: &mut Rng, items: impl IntoIterator<Item = T>) -> Option<T> {
     (!items.is_empty()).then(|| items.swap_remove(rng.usize(..items.len())))
 }
 
-fn maker_of(history: &History, entity: usize, version: u64) -> Option<(usize, State)> {
-    let is_it = |record: &Record| record.writes.get(&entity).copied();
-    history.records.iter().enumerate().find_map(|(at, record)| {
-        is_it(record)
-            .filter(|s| s.version == version)
-            .map(|s| (at, s))
-    })
+/// Which record made which version of which entity, and what it wrote.
+struct Makers(HashMap<(usize, u64), (usize, State)>);
+
+impl Makers {
+    fn of(history: &History) -> Self {
+        let all = history.records.iter().enumerate();
+        let writes = all.flat_map(|(at, record)| {
+            let writes = record.writes.iter();
+            writes.map(move |(&entity, &made)| ((entity, made.version), (at, made)))
+        });
+        Makers(writes.collect())
+    }
+
+    fn get(&self, entity: usize, version: u64) -> Option<(usize, State)> {
+        self.0.get(&(entity, version)).copied()
+    }
 }
 
 /// Reads of records that write nothing of that entity: whatever they say of it, no version gets lost.
@@ -52,12 +61,13 @@ fn pure_reads(history: &History) -> Vec<(usize, usize, State)> {
 
 /// The version was replaced, by a call that had returned, before the read was called.
 fn stale_read(history: &mut History, rng: &mut Rng) -> Option<()> {
+    let makers = Makers::of(history);
     let mut choices = Vec::new();
     for (at, entity, state) in pure_reads(history) {
         for version in 0..state.version {
-            let (next, _) = maker_of(history, entity, version + 1)?;
+            let (next, _) = makers.get(entity, version + 1)?;
             if history.records[next].returned < history.records[at].called {
-                choices.push((at, entity, maker_of(history, entity, version)?.1));
+                choices.push((at, entity, makers.get(entity, version)?.1));
             }
         }
     }
@@ -85,9 +95,10 @@ fn early_read(history: &mut History, rng: &mut Rng) -> Option<()> {
 
 /// Of two entities that one call has made together, one is seen as it was made, the other as it was before.
 fn half_seen(history: &mut History, rng: &mut Rng) -> Option<()> {
+    let makers = Makers::of(history);
     let mut choices = Vec::new();
     for (at, entity, state) in pure_reads(history) {
-        let Some((maker, _)) = maker_of(history, entity, state.version) else {
+        let Some((maker, _)) = makers.get(entity, state.version) else {
             continue;
         };
         if maker == at || state.version == 0 {
@@ -99,7 +110,7 @@ fn half_seen(history: &mut History, rng: &mut Rng) -> Option<()> {
                 && reader.reads.contains_key(&other)
                 && !reader.writes.contains_key(&other)
             {
-                choices.push((at, other, maker_of(history, other, made.version - 1)?.1));
+                choices.push((at, other, makers.get(other, made.version - 1)?.1));
             }
         }
     }
@@ -165,10 +176,11 @@ fn write_skew(history: &mut History, rng: &mut Rng) -> Option<()> {
     if choices.is_empty() {
         return None;
     }
+    let makers = Makers::of(history);
     // Both of a pair.
     let pair = rng.usize(..choices.len() / 2) * 2;
     for &(at, (entity, version)) in &choices[pair..pair + 2] {
-        let state = maker_of(history, entity, version)?.1;
+        let state = makers.get(entity, version)?.1;
         history.records[at].reads.insert(entity, state);
     }
     Some(())
@@ -186,8 +198,9 @@ fn opposite_looks(history: &mut History, rng: &mut Rng) -> Option<()> {
     }
     let (a, new_a) = any(rng, commits.iter().copied())?;
     let (b, new_b) = any(rng, commits.iter().copied().filter(|(b, _)| *b != a))?;
-    let old_a = maker_of(history, a, new_a.version - 1)?.1;
-    let old_b = maker_of(history, b, new_b.version - 1)?.1;
+    let makers = Makers::of(history);
+    let old_a = makers.get(a, new_a.version - 1)?.1;
+    let old_b = makers.get(b, new_b.version - 1)?.1;
     let end = history.records.iter().map(|record| record.returned).max()?;
     for (number, reads) in [[(a, new_a), (b, old_b)], [(a, old_a), (b, new_b)]]
         .into_iter()
