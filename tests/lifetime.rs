@@ -530,8 +530,10 @@ fn values_of_every_size_are_kept_whole() {
         )*};
     }
     alone(|| {
-        // Around a step of the size classes, the largest class, a page, and more than the largest.
-        of_size!(1, 8, 9, 24, 25, 64, 1000, 4072, 4073, 4096, 5000, 65_536);
+        with_stack(64 << 20, || {
+            // Around a step of the size classes, the largest class, a page, and more than the largest.
+            of_size!(1, 8, 9, 24, 25, 64, 1000, 4072, 4073, 4096, 5000, 65_536);
+        });
     });
 }
 
