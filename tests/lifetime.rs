@@ -530,6 +530,7 @@ fn values_of_every_size_are_kept_whole() {
         )*};
     }
     alone(|| {
+        // Without optimization the largest are copied more often than fits on a test's own stack.
         with_stack(64 << 20, || {
             // Around a step of the size classes, the largest class, a page, and more than the largest.
             of_size!(1, 8, 9, 24, 25, 64, 1000, 4072, 4073, 4096, 5000, 65_536);

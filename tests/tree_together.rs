@@ -130,8 +130,7 @@ impl Dice {
 fn several_threads_find_what_one_finds() {
     let (one, many) = (pool(1), pool(4));
     let mut found = HashSet::new();
-    // The last two are trees.
-    for seed in (0..48).step_by(3).chain([41, 43]) {
+    for seed in 0..48 {
         let mut dice = Dice(seed);
         for _ in 0..8 {
             dice.roll(2);
